@@ -1,0 +1,2 @@
+//! Command line.
+#![forbid(unsafe_code)]

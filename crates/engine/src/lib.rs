@@ -1,0 +1,2 @@
+//! Moves bytes.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Decisions.
+#![forbid(unsafe_code)]

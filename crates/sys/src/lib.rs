@@ -1,0 +1,1 @@
+//! Safe names for system calls.

@@ -1,0 +1,2 @@
+//! Bytes and their meaning.
+#![forbid(unsafe_code)]
