@@ -8,6 +8,7 @@
 pub mod config;
 pub mod cx;
 pub mod flow;
+pub mod frame;
 pub mod io;
 pub mod stats;
 pub mod time;
