@@ -21,6 +21,9 @@ pub struct Config {
     pub hostname: Option<String>,
     /// DHCP option 81, DHCPv6 option 39.
     pub fqdn: Option<String>,
+    /// Time of our start in seconds since 2000-01-01 00:00 UTC, modulo 2^32: part of the DHCPv6
+    /// server identifier (RFC 8415 §11.2).
+    pub duid_time: u32,
     /// Which protocols and services are on.
     pub services: Services,
 }
