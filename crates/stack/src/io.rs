@@ -180,6 +180,12 @@ pub trait UdpSocket {
 
     /// Next entry of the error queue, else `SO_ERROR`.
     fn take_error(&mut self) -> Option<SocketError>;
+
+    /// The beginning of the datagram that the error taken last is about, from the UDP payload on: what
+    /// the error queue returned as data. Empty if that is not known.
+    fn quoted(&self) -> &[u8] {
+        &[]
+    }
 }
 
 /// A ping socket (`SOCK_DGRAM`, `IPPROTO_ICMP` or `IPPROTO_ICMPV6`).
@@ -192,6 +198,13 @@ pub trait PingSocket {
 
     /// Next entry of the error queue, else `SO_ERROR`.
     fn take_error(&mut self) -> Option<SocketError>;
+
+    /// The beginning of the echo request that the error taken last is about, ICMP header included: what
+    /// the error queue returned as data. Empty if that is not known. Without it, errors about requests
+    /// that are on their way together (traceroute) cannot be told apart.
+    fn quoted(&self) -> &[u8] {
+        &[]
+    }
 }
 
 /// The host: where sockets come from.
@@ -218,13 +231,13 @@ pub trait Host {
     fn open_udp(&mut self, id: FlowId, from: SocketAddr, to: SocketAddr)
     -> io::Result<Self::Udp>;
 
-    /// Opens a ping socket connected to `to`, bound to `from` and, where the kernel lets us, to the
-    /// identifier `ident`.
+    /// Opens a ping socket connected to `to` (port 0; a link-local address has its scope), bound to
+    /// `from` and, where the kernel lets us, to the identifier `ident`.
     fn open_ping(
         &mut self,
         id: FlowId,
         from: Option<IpAddr>,
-        to: IpAddr,
+        to: SocketAddr,
         ident: u16,
     ) -> io::Result<Self::Ping>;
 }
