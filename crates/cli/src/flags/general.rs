@@ -1,0 +1,208 @@
+//! Process, logging, files.
+
+use super::{Action, Complete, Flag, Group, Modes};
+
+const BASE: Flag = Flag::LATER;
+
+/// The flags of this group.
+pub(super) const FLAGS: &[Flag] = &[
+    Flag {
+        long: "debug",
+        short: Some('d'),
+        help: "Tell what is going on, on standard error",
+        man: "Every line carries the seconds since the start. Undoes an earlier --quiet.",
+        action: Action::Switch(|said| {
+            said.debug = true;
+            said.quiet = false;
+        }),
+        ..BASE
+    },
+    Flag {
+        long: "trace",
+        help: "Tell even more: each packet and each event",
+        man: "Includes --debug. Undoes an earlier --quiet.",
+        action: Action::Switch(|said| {
+            said.trace = true;
+            said.debug = true;
+            said.quiet = false;
+        }),
+        ..BASE
+    },
+    Flag {
+        long: "stats",
+        metavar: Some("DELAY"),
+        help: "Print event counters every DELAY seconds",
+        man: "The counters are printed as a table on standard error, at most every DELAY seconds and only \
+              while there are events. Needs --foreground, before or after it, or a command to run.",
+        action: Action::Value(|said, given| {
+            said.stats = Some(given.number_up_to("Invalid statistics delay", u32::MAX.into())?);
+            Ok(())
+        }),
+        ..BASE
+    },
+    Flag {
+        long: "quiet",
+        short: Some('q'),
+        help: "Print warnings and errors only",
+        man: "Undoes earlier --debug and --trace.",
+        action: Action::Switch(|said| {
+            said.quiet = true;
+            said.debug = false;
+            said.trace = false;
+        }),
+        ..BASE
+    },
+    Flag {
+        long: "foreground",
+        short: Some('f'),
+        help: "Stay in the foreground",
+        man: "Without it, the process that was started ends with status 0 once the network is ready, and \
+              a child of it goes on in the background. Running a command implies --foreground.",
+        default: Some("go to the background when ready"),
+        action: Action::Switch(|said| said.foreground = true),
+        ..BASE
+    },
+    Flag {
+        long: "stderr",
+        short: Some('e'),
+        help: "Accepted for compatibility, without effect",
+        man: "Messages go to standard error anyway, as long as the process is in the foreground.",
+        action: Action::Switch(|said| said.warn("--stderr will be dropped soon")),
+        ..BASE
+    },
+    Flag {
+        long: "log-file",
+        short: Some('l'),
+        metavar: Some("PATH"),
+        help: "Write messages to a file",
+        complete: Complete::File,
+        ..BASE
+    },
+    Flag {
+        long: "log-size",
+        metavar: Some("BYTES"),
+        help: "Keep the file of --log-file below this size",
+        ..BASE
+    },
+    Flag {
+        long: "runas",
+        metavar: Some("UID|LOGIN[:GID|:GROUP]"),
+        help: "Change to this user when started as root",
+        man: "Without a group, it is the number of the user if that is a number, else the primary group of \
+              the login. A login that stands for user 0 is refused; the number 0 is not. Names are looked \
+              up in /etc/passwd and /etc/group.",
+        default: Some("nobody, if started as root outside of any user namespace"),
+        action: Action::Value(|said, given| {
+            said.runas = Some(given.user()?);
+            Ok(())
+        }),
+        ..BASE
+    },
+    Flag {
+        long: "conf-path",
+        short: Some('c'),
+        metavar: Some("PATH"),
+        help: "Accept changes of the forwarding rules here",
+        complete: Complete::File,
+        ..BASE
+    },
+    Flag {
+        long: "help",
+        short: Some('h'),
+        help: "Print this text and end",
+        action: Action::Help,
+        ..BASE
+    },
+    Flag { long: "version", help: "Print the version and end", action: Action::Version, ..BASE },
+    Flag {
+        long: "pcap",
+        short: Some('p'),
+        metavar: Some("PATH"),
+        help: "Record the guest's traffic in a pcap file",
+        man: "Frames of both directions are recorded as the guest sends and receives them. A file that \
+              cannot be opened is reported, and the program goes on without it.",
+        complete: Complete::File,
+        action: Action::Value(|said, given| {
+            said.pcap = Some(given.path("Invalid pcap path")?);
+            Ok(())
+        }),
+        ..BASE
+    },
+    Flag {
+        long: "pid",
+        short: Some('P'),
+        metavar: Some("PATH"),
+        help: "Write the process ID to a file",
+        man: "The file is truncated or made with mode 0600, complete before the process that was started \
+              ends, and left in place at the end.",
+        complete: Complete::File,
+        action: Action::Value(|said, given| {
+            said.pid_file = Some(given.path("Invalid PID file path")?);
+            Ok(())
+        }),
+        ..BASE
+    },
+    Flag { long: "chroot-fallback", help: "Allow chroot where pivot_root is refused", ..BASE },
+    Flag {
+        long: "socket",
+        aliases: &["socket-path"],
+        short: Some('s'),
+        metavar: Some("PATH"),
+        modes: Modes::PASST,
+        group: Group::Hypervisor,
+        help: "Wait for the hypervisor on this socket",
+        complete: Complete::File,
+        ..BASE
+    },
+    Flag {
+        long: "vhost-user",
+        modes: Modes::ALL,
+        group: Group::Hypervisor,
+        help: "Speak vhost-user on the socket",
+        ..BASE
+    },
+    Flag {
+        long: "print-capabilities",
+        group: Group::Hypervisor,
+        help: "Print the vhost-user capabilities and end",
+        ..BASE
+    },
+    Flag {
+        long: "repair-path",
+        metavar: Some("PATH"),
+        group: Group::Hypervisor,
+        help: "Wait for passt-repair on this socket",
+        complete: Complete::File,
+        ..BASE
+    },
+    Flag {
+        long: "migrate-exit",
+        modes: Modes::VHOST,
+        group: Group::Hypervisor,
+        help: "End after a migration to elsewhere",
+        ..BASE
+    },
+    Flag {
+        long: "migrate-no-linger",
+        modes: Modes::VHOST,
+        group: Group::Hypervisor,
+        help: "Close sockets at once after a migration",
+        ..BASE
+    },
+    Flag {
+        long: "fd",
+        short: Some('F'),
+        metavar: Some("FD"),
+        group: Group::Hypervisor,
+        help: "The hypervisor is connected to descriptor FD",
+        ..BASE
+    },
+    Flag {
+        long: "one-off",
+        short: Some('1'),
+        modes: Modes::PASST,
+        group: Group::Hypervisor,
+        help: "End when the hypervisor disconnects",
+        ..BASE
+    },
+];

@@ -1,0 +1,294 @@
+//! One table of flags as data.
+//!
+//! Parsing, `--help`, the man page and the completions all read this table, so that none of them can
+//! say anything the others do not know. The table lists every option the command line will ever
+//! accept; those whose [`Action`] is [`Action::Later`] are recognised, abbreviated and completed with
+//! their value like the others, and then refused by name.
+
+mod address;
+mod general;
+mod namespace;
+mod ports;
+mod services;
+
+use std::ffi::OsStr;
+
+use crate::parse::{Given, Refusal};
+use crate::said::{Mode, Said};
+
+/// The personalities in which a flag means something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Modes {
+    /// A hypervisor connects by a stream socket.
+    pub passt: bool,
+    /// A hypervisor shares its memory (vhost-user), still under the name `passt`.
+    pub vhost: bool,
+    /// A network namespace is connected by a tap device.
+    pub pasta: bool,
+}
+
+impl Modes {
+    /// Every personality.
+    pub const ALL: Self = Self { passt: true, vhost: true, pasta: true };
+    /// Only the namespace personality.
+    pub const PASTA: Self = Self { passt: false, vhost: false, pasta: true };
+    /// Both hypervisor personalities.
+    pub const PASST: Self = Self { passt: true, vhost: true, pasta: false };
+    /// Only the vhost-user personality.
+    pub const VHOST: Self = Self { passt: false, vhost: true, pasta: false };
+
+    /// Whether the flag means something under the name the program was started with. That of `passt`
+    /// covers both hypervisor personalities.
+    #[must_use]
+    pub const fn include(self, mode: Mode) -> bool {
+        match mode {
+            Mode::Passt => self.passt || self.vhost,
+            Mode::Pasta => self.pasta,
+        }
+    }
+
+    /// The personalities in words, for `X is for … mode only`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match (self.passt, self.vhost, self.pasta) {
+            (true, true, false) => "passt / vhost-user",
+            (true, false, false) => "passt",
+            (false, true, false) => "vhost-user",
+            _ => "pasta",
+        }
+    }
+}
+
+/// Where a flag stands in `--help` and the man page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Process, logging, files.
+    General,
+    /// The namespace and its interface (pasta).
+    Namespace,
+    /// The link to the hypervisor (passt).
+    Hypervisor,
+    /// Addresses, routes, mappings.
+    Network,
+    /// What the guest is told and which protocols are translated.
+    Services,
+    /// Forwarded ports.
+    Ports,
+}
+
+impl Group {
+    /// All groups in the order in which they are shown.
+    pub const ALL: [Self; 6] = [
+        Self::General,
+        Self::Namespace,
+        Self::Hypervisor,
+        Self::Network,
+        Self::Services,
+        Self::Ports,
+    ];
+
+    /// Heading of the group.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::General => "General options",
+            Self::Namespace => "Namespace options",
+            Self::Hypervisor => "Hypervisor options",
+            Self::Network => "Network options",
+            Self::Services => "Protocol and service options",
+            Self::Ports => "Port forwarding options",
+        }
+    }
+}
+
+/// What a shell should offer as the value of a flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Complete {
+    /// Nothing in particular.
+    Nothing,
+    /// File names.
+    File,
+    /// Names of the host's network interfaces.
+    Interface,
+    /// These words.
+    Words(&'static [&'static str]),
+}
+
+/// What a flag does when it is met.
+#[derive(Clone, Copy, Debug)]
+pub enum Action {
+    /// Records that it was given.
+    Switch(fn(&mut Said)),
+    /// Checks and records its value.
+    Value(fn(&mut Said, &Given<'_>) -> Result<(), Refusal>),
+    /// Prints the usage and ends.
+    Help,
+    /// Prints the version and ends.
+    Version,
+    /// Known, and not available in this version.
+    Later,
+}
+
+/// One option of the command line.
+#[derive(Clone, Copy, Debug)]
+pub struct Flag {
+    /// Long name without dashes.
+    pub long: &'static str,
+    /// Further long names.
+    pub aliases: &'static [&'static str],
+    /// Short name without dash.
+    pub short: Option<char>,
+    /// Name of the value in help texts. A flag without one takes no value.
+    pub metavar: Option<&'static str>,
+    /// Where it means something.
+    pub modes: Modes,
+    /// Where it is shown.
+    pub group: Group,
+    /// What it does, for `--help`: lines of at most 50 columns.
+    pub help: &'static str,
+    /// What it does, for the man page, behind the text of `help`: paragraphs divided by empty lines.
+    pub man: &'static str,
+    /// What holds without it, in words.
+    pub default: Option<&'static str>,
+    /// What a shell offers as value.
+    pub complete: Complete,
+    /// What happens when it is met.
+    pub action: Action,
+}
+
+impl Flag {
+    /// A flag that is only known by name and refused; entries of the table start from it.
+    const LATER: Self = Self {
+        long: "",
+        aliases: &[],
+        short: None,
+        metavar: None,
+        modes: Modes::ALL,
+        group: Group::General,
+        help: "",
+        man: "",
+        default: None,
+        complete: Complete::Nothing,
+        action: Action::Later,
+    };
+
+    /// Whether this version does what the flag asks for.
+    #[must_use]
+    pub const fn available(&self) -> bool {
+        !matches!(self.action, Action::Later)
+    }
+
+    /// Whether a value follows.
+    #[must_use]
+    pub const fn takes_value(&self) -> bool {
+        self.metavar.is_some()
+    }
+
+    /// All long names, the main one first.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.long).chain(self.aliases.iter().copied())
+    }
+
+    /// How messages call it: `-i` if there is a short form, else `--no-tcp`.
+    #[must_use]
+    pub fn spelled(&self) -> String {
+        match self.short {
+            Some(short) => format!("-{short}"),
+            None => format!("--{}", self.long),
+        }
+    }
+}
+
+/// Every flag, in the order of the help text.
+pub fn all() -> impl Iterator<Item = &'static Flag> {
+    [general::FLAGS, namespace::FLAGS, address::FLAGS, services::FLAGS, ports::FLAGS]
+        .into_iter()
+        .flatten()
+}
+
+/// The flags of one group that mean something in `mode`.
+pub fn group(group: Group, mode: Mode) -> impl Iterator<Item = &'static Flag> {
+    all().filter(move |flag| flag.group == group && flag.modes.include(mode))
+}
+
+/// The flag with the short name `name`.
+#[must_use]
+pub fn short(name: char) -> Option<&'static Flag> {
+    all().find(|flag| flag.short == Some(name))
+}
+
+/// What a long name, possibly cut short, stands for.
+#[derive(Clone, Debug)]
+pub enum Long {
+    /// Exactly one flag, with the complete name that was meant.
+    One(&'static Flag, &'static str),
+    /// No flag.
+    None,
+    /// Several flags that differ, by their names.
+    Several(Vec<&'static str>),
+}
+
+/// Resolves a long name as glibc does: an exact match wins; else an unambiguous beginning counts.
+/// Names of the same flag do not compete with each other.
+#[must_use]
+pub fn long(name: &OsStr) -> Long {
+    let wanted = name.as_encoded_bytes();
+    let names = || all().flat_map(|flag| flag.names().map(move |name| (flag, name)));
+    if let Some((flag, name)) = names().find(|(_, name)| name.as_bytes() == wanted) {
+        return Long::One(flag, name);
+    }
+    let mut candidates = names().filter(|(_, name)| name.as_bytes().starts_with(wanted));
+    let Some((first, first_name)) = candidates.next() else {
+        return Long::None;
+    };
+    let mut several = vec![first_name];
+    several
+        .extend(candidates.filter(|(flag, _)| !std::ptr::eq(*flag, first)).map(|(_, name)| name));
+    if several.len() == 1 { Long::One(first, first_name) } else { Long::Several(several) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_texts_present() {
+        let mut long_names = HashSet::new();
+        let mut short_names = HashSet::new();
+        for flag in all() {
+            for name in flag.names() {
+                assert!(long_names.insert(name), "--{name} twice");
+                assert!(
+                    name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+                );
+            }
+            if let Some(name) = flag.short {
+                assert!(name.is_ascii_alphanumeric());
+                assert!(short_names.insert(name), "-{name} twice");
+            }
+            assert!(!flag.help.is_empty(), "--{} has no help", flag.long);
+            assert!(flag.help.lines().all(|line| line.len() <= 50), "help of --{}", flag.long);
+            let value = matches!(flag.action, Action::Value(_));
+            assert!(!value || flag.takes_value(), "--{}", flag.long);
+            let switch = matches!(flag.action, Action::Switch(_) | Action::Help | Action::Version);
+            assert!(!switch || !flag.takes_value(), "--{}", flag.long);
+        }
+    }
+
+    #[test]
+    fn abbreviations() {
+        let one = |name: &str| match long(OsStr::new(name)) {
+            Long::One(flag, full) => (flag.long, full),
+            other => panic!("{name}: {other:?}"),
+        };
+        assert_eq!(one("vers"), ("version", "version"));
+        assert_eq!(one("netns"), ("netns", "netns"));
+        assert_eq!(one("dns"), ("dns", "dns"));
+        assert_eq!(one("sock"), ("socket", "socket"));
+        assert!(matches!(long(OsStr::new("nosuch")), Long::None));
+        let Long::Several(names) = long(OsStr::new("no-dhcp-")) else { panic!("not ambiguous") };
+        assert_eq!(names, ["dhcp-dns", "dhcp-search"].map(|name| format!("no-{name}")));
+    }
+}
