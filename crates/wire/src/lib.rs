@@ -13,16 +13,21 @@
 
 pub mod arp;
 pub mod checksum;
+pub mod dhcp4;
+pub mod dhcp6;
+pub mod dns_name;
 pub mod ethernet;
 pub mod icmp4;
 pub mod icmp6;
 pub mod ipv4;
 pub mod ipv6;
+pub mod ndp;
 pub mod pcap;
 pub mod tcp;
 pub mod tcp_option;
 pub mod udp;
 pub mod vnet_hdr;
+pub mod writer;
 
 pub use zerocopy::network_endian::{U16, U32};
 pub use zerocopy::{FromBytes, IntoBytes};
