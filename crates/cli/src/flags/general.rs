@@ -91,7 +91,7 @@ pub(super) const FLAGS: &[Flag] = &[
         man: "Without a group, it is the number of the user if that is a number, else the primary group of \
               the login. A login that stands for user 0 is refused; the number 0 is not. Names are looked \
               up in /etc/passwd and /etc/group.",
-        default: Some("nobody, if started as root outside of any user namespace"),
+        default: Some("nobody, if started as real root"),
         action: Action::Value(|said, given| {
             said.runas = Some(given.user()?);
             Ok(())

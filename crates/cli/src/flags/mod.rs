@@ -279,9 +279,9 @@ mod tests {
 
     #[test]
     fn abbreviations() {
-        let one = |name: &str| match long(OsStr::new(name)) {
-            Long::One(flag, full) => (flag.long, full),
-            other => panic!("{name}: {other:?}"),
+        let one = |name: &str| {
+            let Long::One(flag, full) = long(OsStr::new(name)) else { panic!("{name}") };
+            (flag.long, full)
         };
         assert_eq!(one("vers"), ("version", "version"));
         assert_eq!(one("netns"), ("netns", "netns"));

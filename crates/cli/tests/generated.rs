@@ -1,0 +1,92 @@
+//! The manual page and the completions in the repository are those of the table of flags, and the
+//! programs that read them accept them.
+#![expect(clippy::unwrap_used, reason = "a test ends by panicking")]
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+#[test]
+fn the_tree_is_up_to_date() {
+    for (path, wanted) in cli::generated_files() {
+        let file = root().join(path);
+        if std::env::var_os("UPDATE_GENERATED").is_some() {
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(&file, &wanted).unwrap();
+        }
+        let found = std::fs::read_to_string(&file).unwrap_or_default();
+        assert!(
+            found == wanted,
+            "{path} is out of date: run `cargo xtask man` and `cargo xtask completions`"
+        );
+    }
+}
+
+/// Runs a shell over `script`; `None` with a reason if it is not installed.
+fn shell(name: &str, args: &[&str], script: &str) -> Option<(bool, String)> {
+    let child = Command::new(name)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut child) = child else {
+        println!("SKIPPED: {name} is not installed");
+        return None;
+    };
+    // The shell may have ended already; its output tells.
+    let _ = child.stdin.take().unwrap().write_all(script.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    Some((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
+}
+
+#[test]
+fn bash_completes() {
+    let complete = |words: &[&str]| {
+        let script = format!(
+            "{}\nCOMP_WORDS=({})\nCOMP_CWORD={}\n_pasta\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"\n",
+            cli::completion::bash(),
+            words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" "),
+            words.len() - 1,
+        );
+        shell("bash", &["--norc"], &script).map(|(ok, text)| {
+            assert!(ok, "{text}");
+            text.lines().map(str::to_owned).collect::<Vec<_>>()
+        })
+    };
+    let Some(names) = complete(&["pasta", "--map-"]) else { return };
+    assert_eq!(names, ["--map-host-loopback", "--map-guest-addr"]);
+    assert_eq!(complete(&["pasta", "-q", "--config-net", "--mt"]).unwrap(), ["--mtu"]);
+    assert_eq!(complete(&["pasta", "-f", "-t", ""]).unwrap(), ["none"]);
+    assert_eq!(complete(&["pasta", "--tcp-ports", "=", "no"]).unwrap(), ["none"]);
+    assert_eq!(complete(&["pasta", "--netns", "/proc/self/ns/n"]).unwrap(), ["/proc/self/ns/net"]);
+    assert_eq!(complete(&["pasta", "-i", "l"]).unwrap(), ["lo"]);
+    assert!(complete(&["pasta", "-m", "1500", "bas"]).unwrap().contains(&"bash".to_owned()));
+    // Options behind the command are those of the command.
+    assert_eq!(complete(&["pasta", "true", "--mt"]).unwrap(), [""]);
+}
+
+#[test]
+fn zsh_and_fish_can_read_them() {
+    for (name, args, script) in [
+        ("zsh", &["-n", "/dev/stdin"][..], cli::completion::zsh()),
+        ("fish", &["--no-execute", "/dev/stdin"][..], cli::completion::fish()),
+    ] {
+        if let Some((ok, text)) = shell(name, args, &script) {
+            assert!(ok, "{name}: {text}");
+        }
+    }
+}
+
+#[test]
+fn groff_has_no_complaint() {
+    if let Some((ok, text)) = shell("groff", &["-man", "-Tascii", "-ww", "-z"], &cli::man::pasta())
+    {
+        assert!(ok && text.is_empty(), "{text}");
+    }
+}
