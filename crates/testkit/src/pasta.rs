@@ -1,0 +1,172 @@
+//! Starting pasta in a rig, in the ways that tests want it.
+
+use crate::proc::{Outcome, Proc};
+use crate::rig::{Place, Rig, RigError, User};
+use crate::wait::wait_for;
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// Limit for pasta's start.
+const START: Duration = Duration::from_secs(20);
+
+static HOLDS: AtomicU32 = AtomicU32::new(0);
+
+/// The program under test: `PASTA_BIN`, or `release/pasta` in the directory of this build.
+fn binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("PASTA_BIN") {
+        let path = PathBuf::from(path);
+        anyhow::ensure!(path.exists(), "PASTA_BIN: {} does not exist", path.display());
+        return Ok(path);
+    }
+    let test = std::env::current_exe()?;
+    let target = test.ancestors().nth(3).unwrap_or_else(|| Path::new("target"));
+    let path = target.join("release/pasta");
+    if !path.exists() {
+        let text =
+            format!("no {}: cargo build --release --bin pasta, or PASTA_BIN", path.display());
+        bail!(RigError(text));
+    }
+    Ok(path)
+}
+
+impl Rig {
+    /// A pasta to be started by `user`.
+    pub fn pasta(&self, user: User) -> Result<PastaBuilder<'_>> {
+        let path = binary()?;
+        let script = std::fs::read(&path)?.starts_with(b"#!");
+        if script {
+            // A wrapper around another implementation knows the way to it only where it is, and
+            // changes the user itself, to the one that the variable names.
+            let uid = if user == User::Root { 0 } else { 1000 };
+            let argv = vec!["env".into(), format!("PASTA_UID={uid}"), path.display().to_string()];
+            return Ok(PastaBuilder { rig: self, user: User::Root, argv });
+        }
+        let path = self.install(&path, "pasta")?;
+        Ok(PastaBuilder { rig: self, user, argv: vec![path.display().to_string()] })
+    }
+
+    /// A process that holds a new user and network namespace of `user`'s, in which nothing is
+    /// configured.
+    pub fn hold(&self, user: User) -> Result<Holder> {
+        self.hold_with(user, &[])
+    }
+
+    /// Like [`Rig::hold`], with further arguments for unshare(1).
+    pub fn hold_with(&self, user: User, options: &[&str]) -> Result<Holder> {
+        let mut argv = vec!["unshare", "--user", "--map-root-user", "--net"];
+        argv.extend(options);
+        let helper = self.helper().display().to_string();
+        argv.extend(["--", &helper, "hold"]);
+        let mut proc = Proc::start(self.command(&Place::Host, user, &argv))?;
+        proc.wait_line("ready", START)?;
+        Ok(Holder { proc })
+    }
+}
+
+/// A process whose namespaces are there to be attached to. They end with it.
+#[derive(Debug)]
+pub struct Holder {
+    proc: Proc,
+}
+
+impl Holder {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.proc.pid()
+    }
+
+    /// Its network namespace, as a place to run programs as root.
+    pub fn place(&self) -> Place {
+        Place::Of(self.pid())
+    }
+}
+
+/// A pasta command line in the making.
+#[derive(Debug, Clone)]
+pub struct PastaBuilder<'r> {
+    rig: &'r Rig,
+    user: User,
+    argv: Vec<String>,
+}
+
+impl PastaBuilder<'_> {
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<S: AsRef<str>>(mut self, args: &[S]) -> Self {
+        self.argv.extend(args.iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// The command as it stands.
+    pub fn command(&self) -> Command {
+        self.rig.command(&Place::Host, self.user, &self.argv)
+    }
+
+    /// Runs the command to its end.
+    pub fn run(&self, limit: Duration) -> Result<Outcome> {
+        Proc::run(self.command(), limit)
+    }
+
+    /// Starts the command and leaves it running.
+    pub fn start(&self) -> Result<Proc> {
+        Proc::start(self.command())
+    }
+
+    /// Starts `pasta … -- helper hold` and waits until that runs: then the namespace is ready.
+    pub fn start_hold(&self) -> Result<Pasta> {
+        let mark = HOLDS.fetch_add(1, Ordering::Relaxed).to_string();
+        let helper = self.rig.helper().display().to_string();
+        let with = self.clone().args(&["--", helper.as_str(), "hold", mark.as_str()]);
+        let mut proc = with.start()?;
+        proc.wait_line("ready", START)?;
+        let wanted = format!("{helper}\0hold\0{mark}\0");
+        let guest = wait_for("the process in pasta's namespace", START, || find(&wanted))?;
+        Ok(Pasta { proc, guest })
+    }
+}
+
+/// The process with exactly this command line.
+fn find(cmdline: &str) -> Result<Option<u32>> {
+    for entry in std::fs::read_dir("/proc").context("/proc")? {
+        let path = entry?.path();
+        let pid = path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
+        let same = std::fs::read(path.join("cmdline")).is_ok_and(|c| c == cmdline.as_bytes());
+        if let (Some(pid), true) = (pid, same) {
+            return Ok(Some(pid));
+        }
+    }
+    Ok(None)
+}
+
+/// A running pasta with a process in its namespace.
+#[derive(Debug)]
+pub struct Pasta {
+    proc: Proc,
+    guest: u32,
+}
+
+impl Pasta {
+    /// The program itself.
+    pub fn proc(&mut self) -> &mut Proc {
+        &mut self.proc
+    }
+
+    /// The process id of the command in the namespace.
+    pub fn guest(&self) -> u32 {
+        self.guest
+    }
+
+    /// The namespace, as a place to run programs as root.
+    pub fn place(&self) -> Place {
+        Place::Of(self.guest)
+    }
+
+    /// Ends the command in the namespace and returns how pasta ended.
+    pub fn finish(mut self) -> Result<Outcome> {
+        self.proc.close_stdin();
+        self.proc.finish(START)
+    }
+}
