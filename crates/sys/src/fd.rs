@@ -1,0 +1,64 @@
+//! Descriptors a process starts with: the standard three, and what else it inherited.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, RawFd};
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Makes sure that descriptors 0, 1 and 2 are open, so that nothing opened later takes the place
+/// of standard error and gets its messages. Missing ones become `/dev/null`.
+///
+/// # Errors
+/// Those of opening `/dev/null`.
+pub fn ensure_standard() -> io::Result<()> {
+    for fd in 0..3 {
+        // SAFETY: F_GETFD takes no pointer; it only asks whether the descriptor is open.
+        if unsafe { libc::fcntl(fd, libc::F_GETFD) } != -1 {
+            continue;
+        }
+        // The lowest free number is this one: those below are open by now. It stays open.
+        let _ = open("/dev/null", OFlags::RDWR, Mode::empty())?.into_raw_fd();
+    }
+    Ok(())
+}
+
+/// Closes every inherited descriptor above 2 except those in `keep` (`close_range(2)`).
+///
+/// For the very start of a process, while nothing but `keep` has been opened: whoever owned one of
+/// the closed descriptors would find it gone.
+///
+/// # Errors
+/// Those of `close_range(2)`; `ENOSYS` before Linux 5.9.
+pub fn close_inherited(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut kept: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).filter(|fd| *fd > 2).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for fd in kept {
+        if first < fd {
+            close_range(first, fd - 1)?;
+        }
+        first = first.max(fd + 1);
+    }
+    close_range(first, RawFd::MAX)
+}
+
+fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
+    // SAFETY: no pointers. That the closed descriptors have no owner is this module's contract.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Raises the soft limit of open files to the hard one, and returns what it was before.
+///
+/// # Errors
+/// Those of `setrlimit(2)`.
+pub fn raise_limit() -> io::Result<Rlimit> {
+    let before = getrlimit(Resource::Nofile);
+    if before.current != before.maximum {
+        setrlimit(Resource::Nofile, Rlimit { current: before.maximum, ..before })?;
+    }
+    Ok(before)
+}

@@ -1,0 +1,138 @@
+//! Who we are to the kernel: user and group, capabilities, and giving them up.
+
+mod accounts;
+
+use std::io;
+
+use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, Gid, Uid, getegid, geteuid, set_dumpable_behavior};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
+    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs, set_thread_groups,
+    set_thread_res_gid, set_thread_res_uid,
+};
+
+pub use accounts::nobody;
+
+/// A user and a group, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+impl Identity {
+    /// The effective user and group of the calling thread.
+    #[must_use]
+    pub fn current() -> Self {
+        Self { uid: geteuid().as_raw(), gid: getegid().as_raw() }
+    }
+
+    /// Takes on this identity for good, without supplementary groups (left as they are when they
+    /// may not be changed). Acts on the calling thread: for single-threaded processes.
+    ///
+    /// # Errors
+    /// Those of `setresgid(2)` and `setresuid(2)`.
+    pub fn assume(self) -> io::Result<()> {
+        match set_thread_groups(&[]) {
+            Ok(()) | Err(Errno::PERM) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let gid = Gid::from_raw(self.gid);
+        set_thread_res_gid(gid, gid, gid)?;
+        let uid = Uid::from_raw(self.uid);
+        Ok(set_thread_res_uid(uid, uid, uid)?)
+    }
+}
+
+/// Whether the process is in the initial user namespace, where uid 0 is the machine's root.
+///
+/// # Errors
+/// Those of reading `/proc/self/uid_map`.
+pub fn in_initial_user_namespace() -> io::Result<bool> {
+    let map = std::fs::read_to_string("/proc/self/uid_map")?;
+    Ok(maps_everything(&map))
+}
+
+/// One line that maps the whole range onto itself.
+fn maps_everything(map: &str) -> bool {
+    map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// Whether the calling thread has `CAP_SYS_ADMIN` in its user namespace.
+#[must_use]
+pub fn is_administrator() -> bool {
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
+}
+
+/// Gives up every capability of the calling thread, and the way back to any.
+///
+/// # Errors
+/// Those of `capset(2)` and `prctl(2)`, except that the bounding set needs `CAP_SETPCAP` and is
+/// left alone without it.
+pub fn drop_capabilities() -> io::Result<()> {
+    // Kernels before 4.3 have no ambient set.
+    match clear_ambient_capability_set() {
+        Ok(()) | Err(Errno::INVAL) => {}
+        Err(error) => return Err(error.into()),
+    }
+    for number in 0..u64::BITS {
+        match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number)) {
+            Ok(()) => {}
+            // The end of those the kernel knows, or no right to change the set.
+            Err(Errno::INVAL | Errno::PERM) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let none = CapabilitySet::empty();
+    Ok(set_capabilities(
+        None,
+        CapabilitySets { effective: none, permitted: none, inheritable: none },
+    )?)
+}
+
+/// `execve(2)` may no longer grant anything (`PR_SET_NO_NEW_PRIVS`).
+///
+/// # Errors
+/// Those of `prctl(2)`.
+pub fn forbid_new_privileges() -> io::Result<()> {
+    Ok(set_no_new_privs(true)?)
+}
+
+/// No core dumps, and no access for debuggers of the same user (`PR_SET_DUMPABLE`).
+///
+/// # Errors
+/// Those of `prctl(2)`.
+pub fn forbid_dumping() -> io::Result<()> {
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_whole_identity_map_is_the_initial_one() {
+        assert!(maps_everything("         0          0 4294967295\n"));
+        assert!(!maps_everything("         0       1000          1\n"));
+        assert!(!maps_everything("0 1000 1\n1 100000 65536\n"));
+        assert!(!maps_everything(""));
+    }
+
+    #[test]
+    fn capabilities_are_gone_for_the_thread_that_drops_them() {
+        std::thread::spawn(|| {
+            drop_capabilities().unwrap();
+            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+                let line = status.lines().find(|line| line.starts_with(set)).unwrap();
+                assert!(line.ends_with("\t0000000000000000"), "{line}");
+            }
+            assert!(!is_administrator());
+        })
+        .join()
+        .unwrap();
+    }
+}
