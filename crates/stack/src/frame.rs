@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
+use wire::IntoBytes;
 use wire::ethernet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, EthernetHeader, MacAddr};
 use wire::ipv4::{self, Ipv4Header};
 use wire::ipv6::{self, Ipv6Header};
-use zerocopy::IntoBytes;
 
 /// Where a frame goes: addresses of one family, and the link-layer addresses around them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,13 +112,19 @@ mod tests {
         assert_eq!(start, 100 - 34);
         let (header, options, payload) = Ipv4Header::parse(&buf[start + 14..150]).unwrap();
         assert_eq!((options.len(), payload.len()), (0, 50));
-        assert_eq!((header.ttl, header.tos, header.compute_checksum()), (3, 0x28, header.checksum.get()));
+        assert_eq!(
+            (header.ttl, header.tos, header.compute_checksum()),
+            (3, 0x28, header.checksum.get())
+        );
 
         let start =
             write_ip(&mut buf, 100, 50, 6, &route("2001:db8::1", "2001:db8::2"), &fields).unwrap();
         assert_eq!(start, 100 - 54);
         let (header, payload) = Ipv6Header::parse(&buf[start + 14..150]).unwrap();
-        assert_eq!((header.traffic_class(), header.flow_label(), payload.len()), (0x28, 0x12345, 50));
+        assert_eq!(
+            (header.traffic_class(), header.flow_label(), payload.len()),
+            (0x28, 0x12345, 50)
+        );
     }
 
     #[test]
@@ -126,7 +132,10 @@ mod tests {
         let mut buf = [0; 200];
         let fields = IpFields::default();
         assert_eq!(write_ip(&mut buf, 20, 50, 6, &route("192.0.2.1", "192.0.2.2"), &fields), None);
-        assert_eq!(write_ip(&mut buf, 100, 65516, 6, &route("192.0.2.1", "192.0.2.2"), &fields), None);
+        assert_eq!(
+            write_ip(&mut buf, 100, 65516, 6, &route("192.0.2.1", "192.0.2.2"), &fields),
+            None
+        );
         assert_eq!(write_ip(&mut buf, 100, 50, 6, &route("192.0.2.1", "::2"), &fields), None);
     }
 }

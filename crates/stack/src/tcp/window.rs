@@ -1,0 +1,112 @@
+//! What the guest is told: how far its data has come, and how much more may come.
+
+use std::time::Duration;
+
+use super::connection::{Connection, Shared, State};
+use super::seq::Seq;
+use crate::cx::Cx;
+use crate::io::{Guest, Host, TcpInfo, TcpSocket};
+
+/// Remotes closer than this are as good as local: what the socket took counts as delivered. Waiting for
+/// the remote's own ACK would only add a timer to each exchange.
+const LOCAL_RTT: Duration = Duration::from_millis(1);
+/// A sender that fills this share of its buffer per round trip is limited by the buffer: acknowledging
+/// what the socket took keeps the buffer full, and only a full buffer grows.
+const BULK_SHARE: u64 = 20;
+/// After this many bytes the room is asked for again.
+const ROOM_INTERVAL: u32 = 64 << 10;
+/// Bounds of the pace at which ACK and window are looked at again.
+const MIN_CHECK: Duration = Duration::from_millis(1);
+const MAX_CHECK: Duration = Duration::from_millis(100);
+
+impl<S: TcpSocket> Connection<S> {
+    /// Learns from `TCP_INFO` how to acknowledge.
+    pub(super) fn take_info(&mut self, info: &TcpInfo) {
+        self.host_rtt = info.rtt;
+        let local = info.min_rtt.unwrap_or(info.rtt) < LOCAL_RTT;
+        let (Some(_), Some(rate)) = (info.bytes_acked, info.delivery_rate) else {
+            self.ack_on_accept = true;
+            return;
+        };
+        let in_a_round_trip = u128::from(rate) * info.rtt.as_micros() / 1_000_000;
+        let bulk = u128::from(self.sndbuf) <= u128::from(BULK_SHARE) * in_a_round_trip;
+        self.ack_on_accept = local || bulk;
+    }
+
+    /// Asks the socket for its room and moves the right edge accordingly, never to the left.
+    pub(super) fn refresh_room(&mut self, shared: &mut Shared) {
+        let room = self.sock.send_room();
+        // sk_wmem_queued counts buffers with their overhead: the room for payload is a little less. The
+        // spill takes the difference.
+        let socket = room.sndbuf.saturating_sub(room.queued);
+        let busy = self.state == State::Established && self.rcv_nxt.since(self.irs) > ROOM_INTERVAL;
+        let quota = self.spill.quota(busy, &mut shared.pool);
+        let offer = u64::from(socket) + u64::from(quota.saturating_sub(self.spill.len()));
+        let limit = u32::from(u16::MAX) << self.rcv_shift;
+        let offer = u32::try_from(offer).unwrap_or(limit).min(limit);
+        self.rcv_edge = self.rcv_edge.max(self.rcv_nxt + offer);
+        self.rcv_since_room = 0;
+        self.sndbuf = room.sndbuf;
+        self.quota = quota;
+        self.room_may_grow = room.queued > 0 || !self.spill.is_empty();
+    }
+
+    /// At the end of a burst, or when a check is due: updates acknowledgement and window, and sends them
+    /// if the guest should know.
+    pub(super) fn settle_ack<G: Guest, H: Host<Tcp = S>>(
+        &mut self,
+        cx: &mut Cx<'_, G, H>,
+        shared: &mut Shared,
+    ) {
+        self.ack_check = None;
+        if self.window_is_tight() || self.rcv_since_room >= ROOM_INTERVAL {
+            self.refresh_room(shared);
+        }
+        let target = self.ack_target();
+        let advanced = target.after(self.rcv_acked);
+        self.rcv_acked = target;
+        // RFC 9293 3.8.6.2.2: a window opens in steps worth a segment.
+        let opened = self.rcv_edge.since(self.rcv_advertised);
+        let reopened = self.window_is_tight() && opened >= self.worthwhile();
+        let settled = self.owes_ack && self.rcv_acked == self.rcv_nxt;
+        if self.must_ack || settled || advanced || reopened {
+            self.owes_ack = false;
+            self.must_ack = false;
+            self.send_ack(cx);
+        }
+        let behind = self.rcv_acked.before(self.rcv_nxt);
+        if behind || self.window_is_tight() && self.room_may_grow && !self.guest_fin {
+            let pace = (self.host_rtt / 2).clamp(MIN_CHECK, MAX_CHECK);
+            self.ack_check = Some(cx.now + pace);
+        }
+    }
+
+    /// Whether the guest may hesitate to send because of what it was last told.
+    fn window_is_tight(&self) -> bool {
+        self.rcv_advertised.since(self.rcv_nxt) < self.worthwhile()
+    }
+
+    /// The least that is worth telling: two segments, or a quarter of what there is.
+    fn worthwhile(&self) -> u32 {
+        (2 * u32::from(self.mss)).min(self.sndbuf.saturating_add(self.quota) / 4).max(1)
+    }
+
+    /// How far the guest's data may be acknowledged.
+    fn ack_target(&mut self) -> Seq {
+        if self.rcv_acked == self.rcv_nxt {
+            return self.rcv_nxt;
+        }
+        if self.host_rtt >= LOCAL_RTT {
+            let info = self.sock.info();
+            self.take_info(&info);
+            // Once either side has closed, no event may come that would tell of more.
+            if !self.ack_on_accept && !self.guest_fin && !self.read_closed {
+                let acked = info.bytes_acked.unwrap_or(0).saturating_sub(self.acked_base);
+                // Sequence numbers count modulo 2^32.
+                let remote = self.irs + 1 + u32::try_from(acked & 0xffff_ffff).unwrap_or(0);
+                return remote.min(self.rcv_nxt).max(self.rcv_acked);
+            }
+        }
+        self.rcv_nxt
+    }
+}
