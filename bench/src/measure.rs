@@ -22,6 +22,9 @@ const PACE: u32 = 60_000;
 /// Connections of the row that counts system calls.
 const TRACED: u32 = 500;
 
+/// How long an idle forwarder is watched: some work is done only every few seconds.
+const IDLE: Duration = Duration::from_secs(6);
+
 /// What one run gave.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sample {
@@ -99,7 +102,10 @@ impl<'a> Site<'a> {
             Kind::UdpFlood { way, gso } => self.udp(way, 0, gso, args.window)?,
             Kind::ConnectionSyscalls => self.connection_syscalls()?,
             Kind::FrameSyscalls { way } => self.frame_syscalls(way, args.window)?,
-            Kind::IdleCpu { flows, .. } => self.idle_cpu(flows, args.window)?,
+            Kind::IdleCpu { flows, .. } => {
+                let window = if args.quick { args.window } else { args.window.max(IDLE) };
+                self.idle_cpu(flows, window)?
+            }
             Kind::DescriptorsPerFlow => self.descriptors()?,
             Kind::Resident => self.resident()?,
             Kind::ResidentPerFlow => self.resident_per_flow()?,

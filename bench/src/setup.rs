@@ -7,7 +7,7 @@ use crate::peer::Peer;
 use anyhow::{Context as _, Result, ensure};
 use std::fs;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
 /// Set in the environment of the process inside the private namespaces.
@@ -50,7 +50,8 @@ pub(crate) fn outer(args: &Args) -> Result<ExitCode> {
         }
     }
     let _cubic = AllowCubic::new().context("cannot allow cubic")?;
-    let status = Command::new("unshare")
+    // Neither unshare nor anything below outlives this process, however it ends.
+    let status = command::words("setpriv --pdeathsig KILL unshare")
         .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"])
         .args(["--propagation", "private", "--"])
         .arg(std::env::current_exe()?)
@@ -84,7 +85,7 @@ fn install_tools() {
     }
 }
 
-/// Lets namespaces use cubic for as long as this value lives.
+/// Lets namespaces use cubic for as long as this value lives. A killed run leaves cubic allowed.
 struct AllowCubic {
     before: Option<String>,
 }

@@ -215,8 +215,6 @@ impl Results {
         let mut check = |what, limit: Option<f64>, value: Option<f64>, at_least: bool| {
             if let Some((limit, value)) = limit.zip(value) {
                 known = true;
-                // Two figures after the point, as the table shows them.
-                let value = (value * 100.0).round() / 100.0;
                 if (at_least && value < limit) || (!at_least && value > limit) {
                     missed.push(what);
                 }
