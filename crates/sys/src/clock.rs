@@ -1,0 +1,32 @@
+//! Clocks.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// `CLOCK_MONOTONIC` in nanoseconds. Does not enter the kernel where there is a vDSO.
+#[must_use]
+pub fn monotonic_nanos() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    seconds * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+}
+
+/// `CLOCK_REALTIME` since 1970-01-01 00:00 UTC.
+#[must_use]
+pub fn realtime() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn monotonic_time_passes() {
+        let start = monotonic_nanos();
+        std::thread::sleep(Duration::from_millis(2));
+        let passed = monotonic_nanos() - start;
+        assert!((2_000_000..10_000_000_000).contains(&passed), "{passed}");
+    }
+}

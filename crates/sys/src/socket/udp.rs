@@ -1,0 +1,281 @@
+//! UDP sockets that move bursts of equal datagrams (`UDP_GRO`, `UDP_SEGMENT`).
+
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use super::{
+    SentTtl, SocketError, Ties, bind, cmsg, connect, family, local_address, open, receive_errors,
+    receive_message, receive_ttl_and_tos, send_message, set_int, take_error,
+};
+
+/// Segments of one send (`UDP_MAX_SEGMENTS` of the kernels that have the fewest).
+const MAX_SEGMENTS: usize = 64;
+/// Payload bytes of one send: what an IPv4 packet can carry.
+const MAX_PAYLOAD: usize = 65_507;
+/// Slices of one send. Two more than a datagram of every segment takes.
+const MAX_SLICES: usize = MAX_SEGMENTS + 2;
+
+const SOL_UDP: libc::c_int = 17;
+const UDP_SEGMENT: libc::c_int = 103;
+const UDP_GRO: libc::c_int = 104;
+
+/// A burst of equal datagrams: all of `segment` bytes, the last one shorter or equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Burst {
+    /// Bytes received in all; 0 is one empty datagram.
+    pub len: usize,
+    /// Bytes per datagram.
+    pub segment: usize,
+    /// Source address.
+    pub source: Option<SocketAddr>,
+    /// TTL or hop limit.
+    pub ttl: Option<u8>,
+    /// TOS or traffic class.
+    pub tos: Option<u8>,
+}
+
+impl Burst {
+    pub(super) fn receive(socket: &OwnedFd, buf: &mut [u8]) -> io::Result<Self> {
+        let mut control = cmsg::Buffer::new();
+        let received = receive_message(socket, buf, &mut control, 0)?;
+        let len = received.len;
+        let mut burst = Self { len, segment: len, source: received.source, ttl: None, tos: None };
+        for message in control.messages(received.control_len) {
+            let Some(number) = message.number() else { continue };
+            match (message.level, message.kind) {
+                (SOL_UDP, UDP_GRO) => {
+                    burst.segment = usize::try_from(number).unwrap_or(len).clamp(1, len.max(1));
+                }
+                (libc::SOL_IP, libc::IP_TTL) | (libc::SOL_IPV6, libc::IPV6_HOPLIMIT) => {
+                    burst.ttl = u8::try_from(number).ok();
+                }
+                (libc::SOL_IP, libc::IP_TOS) | (libc::SOL_IPV6, libc::IPV6_TCLASS) => {
+                    burst.tos = u8::try_from(number).ok();
+                }
+                _ => {}
+            }
+        }
+        Ok(burst)
+    }
+}
+
+/// A UDP socket with one peer.
+#[derive(Debug)]
+pub struct UdpSocket {
+    socket: OwnedFd,
+    peer: (IpAddr, u16),
+    ttl: SentTtl,
+    /// Bursts of datagrams of this many bytes or more go one by one.
+    burst_below: usize,
+}
+
+impl UdpSocket {
+    /// Opens a socket bound to `from` (port 0: any) and connected to `to`, which may be a broadcast or
+    /// multicast address.
+    ///
+    /// # Errors
+    /// `EMFILE` and the like from `socket(2)`; `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES` from `bind(2)`;
+    /// `ENETUNREACH` from `connect(2)`.
+    pub fn open(from: SocketAddr, to: SocketAddr, ties: &Ties<'_>) -> io::Result<Self> {
+        let (from, to) = (ties.scoped(from), ties.scoped(to));
+        let socket = open(family(to.ip()), libc::SOCK_DGRAM, libc::IPPROTO_UDP)?;
+        receive_errors(&socket, to.ip(), true)?;
+        receive_ttl_and_tos(&socket, to.ip())?;
+        // Without it, datagrams come one by one.
+        let _ = set_int(&socket, SOL_UDP, UDP_GRO, 1);
+        ties.bind_device(&socket, to.ip());
+        if from.port() != 0 {
+            // Another flow may use this port towards another peer.
+            set_int(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+        }
+        if from.port() != 0 || !from.ip().is_unspecified() {
+            bind(&socket, from)?;
+        }
+        if to.ip() == Ipv4Addr::BROADCAST {
+            set_int(&socket, libc::SOL_SOCKET, libc::SO_BROADCAST, 1)?;
+        }
+        match connect(&socket, to) {
+            // The broadcast address of a subnet, which only the kernel knows.
+            Err(error) if error.raw_os_error() == Some(libc::EACCES) && to.is_ipv4() => {
+                set_int(&socket, libc::SOL_SOCKET, libc::SO_BROADCAST, 1)?;
+                connect(&socket, to)?;
+            }
+            result => result?,
+        }
+        let (ip, port) = (to.ip(), to.port());
+        Ok(Self { socket, peer: (ip, port), ttl: SentTtl::new(ip), burst_below: usize::MAX })
+    }
+
+    /// Receives one burst, or one datagram. What does not fit into `buf` is lost.
+    ///
+    /// # Errors
+    /// Would-block; an error of the network that is pending (it is in [`UdpSocket::take_error`] too).
+    pub fn recv(&mut self, buf: &mut [u8]) -> io::Result<Burst> {
+        let same = |source: SocketAddr| (source.ip(), source.port()) == self.peer;
+        loop {
+            let burst = Burst::receive(&self.socket, buf)?;
+            // Between bind() and connect() anybody could send us something.
+            if burst.source.is_none_or(same) {
+                return Ok(burst);
+            }
+        }
+    }
+
+    /// Sends the bytes of `bufs` as datagrams of `segment` bytes, the last one shorter or equal, or one
+    /// empty datagram if there are no bytes. Returns the number of bytes sent.
+    ///
+    /// Datagrams larger than the MTU of the path are fragmented by the kernel.
+    ///
+    /// # Errors
+    /// Would-block and other errors, if nothing was sent. `EMSGSIZE` for more than a datagram can hold.
+    pub fn send(&mut self, bufs: &[IoSlice<'_>], segment: usize, ttl: u8) -> io::Result<usize> {
+        self.ttl.set(&self.socket, ttl)?;
+        let total = bufs.iter().map(|slice| slice.len()).sum::<usize>();
+        if total == 0 {
+            return self.send_once(&[], 0);
+        }
+        let segment = segment.clamp(1, total);
+        let mut sent = 0;
+        while sent < total {
+            let left = total - sent;
+            let segments = if left <= segment || segment >= self.burst_below {
+                1
+            } else {
+                MAX_SEGMENTS.min(MAX_PAYLOAD / segment).max(1)
+            };
+            let want = left.min(segment * segments);
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let (mut count, mut len) = gather(bufs, sent, want, &mut slices);
+            if len < want {
+                // Too many small slices: as many datagrams as are whole.
+                (count, len) = gather(bufs, sent, len - len % segment, &mut slices);
+            }
+            let slices = slices.get(..count).unwrap_or_default();
+            let result = if len == 0 {
+                Err(io::Error::from_raw_os_error(libc::EMSGSIZE))
+            } else {
+                self.send_once(slices, if len > segment { segment } else { 0 })
+            };
+            match result {
+                Ok(_) => sent += len,
+                // Larger than the path takes, no checksum offload, no such option.
+                Err(error) if len > segment && refuses_bursts(&error) => {
+                    self.burst_below = segment;
+                }
+                Err(error) if sent == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(sent)
+    }
+
+    /// One `sendmsg(2)`. An error of the past that is pending costs one attempt: the datagram has
+    /// nothing to do with it.
+    fn send_once(&self, slices: &[IoSlice<'_>], segment: usize) -> io::Result<usize> {
+        let fd = self.socket.as_raw_fd();
+        let burst = u16::try_from(segment).ok().filter(|segment| *segment > 0);
+        let burst = burst.map(|segment| cmsg::Short::new(SOL_UDP, UDP_SEGMENT, segment));
+        let control = burst.as_ref().map(cmsg::Short::bytes).unwrap_or_default();
+        match send_message(fd, slices, control) {
+            Err(error) if may_be_of_the_past(&error) => send_message(fd, slices, control),
+            result => result,
+        }
+    }
+
+    /// Takes the next error: from the error queue, else `SO_ERROR`.
+    pub fn take_error(&mut self) -> Option<SocketError> {
+        take_error(&self.socket)
+    }
+
+    /// Address and port of our side.
+    ///
+    /// # Errors
+    /// Those of `getsockname(2)`.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        local_address(&self.socket)
+    }
+}
+
+impl AsFd for UdpSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// What `UDP_SEGMENT` fails with where single datagrams may still go.
+fn refuses_bursts(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINVAL | libc::EMSGSIZE | libc::EIO | libc::ENOPROTOOPT | libc::EOPNOTSUPP)
+    )
+}
+
+/// What ICMP errors about earlier datagrams look like in the next call.
+fn may_be_of_the_past(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNREFUSED
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::ENOPROTOOPT
+                | libc::EPROTO
+                | libc::EACCES
+                | libc::EMSGSIZE
+        )
+    )
+}
+
+/// Fills `slices` with the `len` bytes of `bufs` from `from` on, as far as there is room. Returns the
+/// number of slices and of bytes in them.
+fn gather<'a>(
+    bufs: &'a [IoSlice<'_>],
+    from: usize,
+    len: usize,
+    slices: &mut [IoSlice<'a>],
+) -> (usize, usize) {
+    let (mut skip, mut left, mut count) = (from, len, 0);
+    for buf in bufs {
+        let Some(buf) = buf.get(skip..) else {
+            skip -= buf.len();
+            continue;
+        };
+        skip = 0;
+        let part = buf.get(..left).unwrap_or(buf);
+        if part.is_empty() {
+            continue;
+        }
+        let Some(slice) = slices.get_mut(count) else { break };
+        *slice = IoSlice::new(part);
+        left -= part.len();
+        count += 1;
+    }
+    (count, len - left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_are_cut_where_asked() {
+        let bufs = [IoSlice::new(b"abc"), IoSlice::new(b""), IoSlice::new(b"defgh")];
+        for (from, len, room, expected) in [
+            (0, 8, 4, vec!["abc", "defgh"]),
+            (1, 3, 4, vec!["bc", "d"]),
+            (3, 2, 4, vec!["de"]),
+            (2, 6, 1, vec!["c"]),
+            (8, 0, 4, vec![]),
+            (0, 0, 4, vec![]),
+        ] {
+            let mut slices = [IoSlice::new(&[]); 4];
+            let (count, taken) = gather(&bufs, from, len, &mut slices[..room]);
+            let parts: Vec<_> =
+                slices[..count].iter().map(|slice| std::str::from_utf8(slice).unwrap()).collect();
+            assert_eq!(parts, expected);
+            assert_eq!(taken, expected.iter().map(|part| part.len()).sum::<usize>());
+        }
+    }
+}
