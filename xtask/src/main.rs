@@ -1,2 +1,20 @@
-//! Developer tasks.
-fn main() {}
+//! Developer tasks: `cargo xtask TASK`.
+#![forbid(unsafe_code)]
+
+mod bench;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "\
+Usage: cargo xtask TASK
+
+  bench [OPTIONS]    our pasta beside C pasta, slirp4netns and plain veth (bench --help says more)
+";
+
+fn main() -> Result<()> {
+    let mut args = std::env::args_os().skip(1);
+    match args.next().as_deref().and_then(std::ffi::OsStr::to_str) {
+        Some("bench") => bench::run(args),
+        _ => bail!("{USAGE}"),
+    }
+}
