@@ -212,11 +212,11 @@ pub trait PingSocket {
 /// Events of a socket come back to the stack with the `id` given here.
 pub trait Host {
     /// TCP sockets.
-    type Tcp: TcpSocket;
+    type Tcp: TcpSocket + std::fmt::Debug;
     /// UDP sockets.
-    type Udp: UdpSocket;
+    type Udp: UdpSocket + std::fmt::Debug;
     /// Ping sockets.
-    type Ping: PingSocket;
+    type Ping: PingSocket + std::fmt::Debug;
 
     /// Starts a connection to `to`, from `from` if given; the outcome arrives as an event. An immediate
     /// error means that there is no socket.
@@ -228,8 +228,7 @@ pub trait Host {
     ) -> io::Result<Self::Tcp>;
 
     /// Opens a UDP socket bound to `from` (port 0: any) and connected to `to`.
-    fn open_udp(&mut self, id: FlowId, from: SocketAddr, to: SocketAddr)
-    -> io::Result<Self::Udp>;
+    fn open_udp(&mut self, id: FlowId, from: SocketAddr, to: SocketAddr) -> io::Result<Self::Udp>;
 
     /// Opens a ping socket connected to `to` (port 0; a link-local address has its scope), bound to
     /// `from` and, where the kernel lets us, to the identifier `ident`.
