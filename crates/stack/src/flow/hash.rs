@@ -100,11 +100,7 @@ fn mapped(ip: IpAddr) -> u128 {
 
 #[expect(clippy::cast_possible_truncation, reason = "the low 32 bits are the IPv4 address")]
 fn unmapped(bits: u128) -> IpAddr {
-    if bits >> 32 == V4_PREFIX {
-        IpAddr::V4((bits as u32).into())
-    } else {
-        IpAddr::V6(bits.into())
-    }
+    if bits >> 32 == V4_PREFIX { IpAddr::V4((bits as u32).into()) } else { IpAddr::V6(bits.into()) }
 }
 
 #[cfg(test)]

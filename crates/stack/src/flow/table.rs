@@ -31,7 +31,11 @@ impl FlowId {
             FlowKind::Udp => 2,
             FlowKind::Ping => 3,
         };
-        Self(kind << Self::KIND_SHIFT | u64::from(generation) << Self::GENERATION_SHIFT | u64::from(index))
+        Self(
+            kind << Self::KIND_SHIFT
+                | u64::from(generation) << Self::GENERATION_SHIFT
+                | u64::from(index),
+        )
     }
 
     /// As a number below 2^62, for use as an epoll cookie; numbers below 2^60 are free for other uses.
@@ -85,12 +89,7 @@ impl<T> FlowTable<T> {
 
     /// An empty table.
     pub fn new(kind: FlowKind, secret: Secret) -> Self {
-        Self {
-            kind,
-            entries: Vec::new(),
-            free: Vec::new(),
-            by_key: HashMap::with_hasher(secret),
-        }
+        Self { kind, entries: Vec::new(), free: Vec::new(), by_key: HashMap::with_hasher(secret) }
     }
 
     /// Number of flows.

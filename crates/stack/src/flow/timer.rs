@@ -97,7 +97,7 @@ impl TimerWheel {
     /// When [`poll`](Self::poll) may next have something to deliver. Never late; early at most once per
     /// level for a far deadline.
     pub fn next(&self) -> Option<Instant> {
-        (0..LEVELS).find_map(|level| self.next_in(level)).map(Instant::from_millis)
+        (0..LEVELS).filter_map(|level| self.next_in(level)).min().map(Instant::from_millis)
     }
 
     /// First tick at which a slot of `level` is to be delivered (level 0) or spread (others).

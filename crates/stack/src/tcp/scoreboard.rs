@@ -19,11 +19,6 @@ impl Scoreboard {
         self.ranges.get(..self.len).unwrap_or_default()
     }
 
-    /// Whether nothing is reported.
-    pub(super) fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
         self.len = 0;
@@ -141,7 +136,7 @@ mod tests {
         board.advance(Seq(15));
         assert_eq!(board.ranges(), [(Seq(15), Seq(20)), (Seq(30), Seq(40))]);
         board.advance(Seq(40));
-        assert!(board.is_empty());
+        assert_eq!(board.ranges(), []);
     }
 
     #[test]

@@ -214,7 +214,8 @@ mod tests {
         spill.push(b"world", &mut pool);
         assert_eq!(spill.len(), 11);
         spill.consume(6, &mut pool);
-        assert_eq!(spill.parts().concat(), b"world");
+        let parts = spill.parts();
+        assert_eq!([&parts[0][..], &parts[1][..]].concat(), b"world");
         spill.consume(5, &mut pool);
         assert!(spill.is_empty());
         assert_eq!(pool.spare.len(), 1);
