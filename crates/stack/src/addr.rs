@@ -7,6 +7,7 @@ use wire::protocol;
 
 use crate::config::{Config, Ipv4Config, Ipv6Config};
 use crate::frame::Route;
+use crate::neigh::Neighbors;
 
 /// What was observed on the guest's link.
 #[derive(Clone, Debug)]
@@ -18,6 +19,8 @@ pub struct Link {
     /// Stands in for the assigned IPv6 address where the configuration has none (local mode).
     v6_adopted: Option<Ipv6Addr>,
     ip_id: u16,
+    /// The mirror of the host's neighbours.
+    pub neighbors: Neighbors,
 }
 
 impl Link {
@@ -35,6 +38,7 @@ impl Link {
             v6_link_local_seen: link_local_seen,
             v6_adopted: None,
             ip_id: 0,
+            neighbors: Neighbors::new(config),
         }
     }
 
@@ -115,17 +119,12 @@ impl Link {
 
     /// Addresses of a frame from `peer` to `guest`, both as the guest sees them.
     pub fn route_to_guest(&self, config: &Config, guest: IpAddr, peer: IpAddr) -> Route {
-        Route {
-            src: peer,
-            dst: guest,
-            src_mac: self.mac_of(config, peer),
-            dst_mac: self.guest_mac,
-        }
+        Route { src: peer, dst: guest, src_mac: self.mac_of(config, peer), dst_mac: self.guest_mac }
     }
 
     /// The link-layer address under which the guest sees `peer`.
-    pub fn mac_of(&self, config: &Config, _peer: IpAddr) -> MacAddr {
-        config.our_mac
+    pub fn mac_of(&self, config: &Config, peer: IpAddr) -> MacAddr {
+        self.neighbors.mac_of(config, peer)
     }
 
     /// The next identification for fragments sent to the guest.

@@ -6,26 +6,42 @@
 #![forbid(unsafe_code)]
 
 pub mod addr;
+pub mod answer;
 pub mod config;
 pub mod cx;
 pub mod flow;
+mod fragment;
 pub mod frame;
+pub mod icmp;
+mod input;
 pub mod io;
+pub mod neigh;
+mod rate;
+pub mod segment;
 pub mod stats;
+pub mod tcp;
 pub mod time;
+mod udp;
 
-use std::net::Ipv6Addr;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use wire::ethernet::MacAddr;
 
 use crate::addr::Link;
+use crate::answer::announce;
+use crate::answer::ndp::Advertiser;
 use crate::config::Config;
 use crate::cx::Cx;
 use crate::flow::{FlowId, FlowKind, Secret, TimerWheel};
+use crate::fragment::Reassembly;
+use crate::icmp::Pings;
 use crate::io::{Gso, Guest, Host, Readiness};
+use crate::rate::RateLimit;
 use crate::stats::Stats;
+use crate::tcp::Connections;
 use crate::time::Instant;
 
 /// Knobs of the stack that do not belong to the network it impersonates.
@@ -74,13 +90,34 @@ pub struct Io<'a, G, H> {
 }
 
 /// Everything that stands between one guest and the host's sockets.
-#[derive(Debug)]
 pub struct Stack<H: Host> {
     config: Arc<Config>,
     link: Link,
     timers: TimerWheel,
     stats: Stats,
-    host: std::marker::PhantomData<H>,
+    reassembly: Reassembly,
+    layers: Layers<H>,
+    /// Unsolicited router advertisements, once [`Stack::start`] was called and if they are on.
+    advertiser: Option<Advertiser>,
+    seed: u64,
+}
+
+impl<H: Host> fmt::Debug for Stack<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stack")
+            .field("link", &self.link)
+            .field("stats", &self.stats)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a packet ends up in.
+pub(crate) struct Layers<H: Host> {
+    pub(crate) tcp: Connections<H::Tcp>,
+    pub(crate) udp: udp::Flows<H::Udp>,
+    pub(crate) pings: Pings<H::Ping>,
+    /// For the log line about the guest's changing link-layer address.
+    pub(crate) mac_changes: RateLimit,
 }
 
 /// The parts of a [`Stack`] that handlers share, for the length of one event.
@@ -100,49 +137,106 @@ macro_rules! cx {
 
 impl<H: Host> Stack<H> {
     /// A stack without flows. `secret` keys the hash of tuples and makes initial sequence numbers.
-    pub fn new(config: Arc<Config>, _secret: Secret, settings: Settings, now: Instant) -> Self {
+    pub fn new(config: Arc<Config>, secret: Secret, settings: Settings, now: Instant) -> Self {
         Self {
             link: Link::new(&config, settings.guest_mac, settings.link_local_seen),
             config,
             timers: TimerWheel::new(now),
             stats: Stats::default(),
-            host: std::marker::PhantomData,
+            reassembly: Reassembly::default(),
+            layers: Layers {
+                tcp: Connections::new(secret, settings),
+                udp: udp::Flows::new(secret, &settings),
+                pings: Pings::new(secret),
+                mac_changes: RateLimit::default(),
+            },
+            advertiser: None,
+            seed: settings.seed,
         }
     }
 
-    /// The guest's link is ready: asks for the guest's link-layer address.
+    /// The guest's link is ready: asks for the guest's link-layer address, and begins to advertise
+    /// ourselves as a router if that is on.
     pub fn start<G: Guest>(&mut self, io: &mut Io<'_, G, H>) {
-        let _cx = cx!(self, io);
+        let services = &self.config.services;
+        let advertise = services.ra && services.ndp && self.config.v6.is_some();
+        self.advertiser = advertise.then(|| Advertiser::new(io.now, self.seed));
+        announce::hello(&mut cx!(self, io));
+        io.guest.flush();
+    }
+
+    /// The host learnt where its neighbour `ip` is, or (`None`) lost it.
+    pub fn neighbor_changed<G: Guest>(
+        &mut self,
+        io: &mut Io<'_, G, H>,
+        ip: IpAddr,
+        mac: Option<MacAddr>,
+    ) {
+        let Some(seen) = addr::visible_source(&self.config, &self.link, ip) else { return };
+        match mac {
+            Some(mac) if self.link.neighbors.insert(seen, mac) => {
+                if mac != self.config.our_mac {
+                    announce::neighbor(&mut cx!(self, io), seen);
+                    io.guest.flush();
+                }
+            }
+            Some(_) => {}
+            None => self.link.neighbors.remove(seen),
+        }
     }
 
     /// Takes one Ethernet frame from the guest, without the virtio header. `gso` says how it is to be
     /// cut if it is a superframe.
-    pub fn on_frame<G: Guest>(&mut self, io: &mut Io<'_, G, H>, _frame: &[u8], _gso: Gso) {
-        let cx = cx!(self, io);
-        cx.stats.frames_from_guest += 1;
+    ///
+    /// Effects may wait for [`end_of_burst`](Self::end_of_burst).
+    pub fn on_frame<G: Guest>(&mut self, io: &mut Io<'_, G, H>, frame: &[u8], gso: Gso) {
+        let mut cx = cx!(self, io);
+        input::frame(&mut cx, &mut self.layers, &mut self.reassembly, frame, gso);
     }
 
-    /// All frames that were there have been taken: sends what was held back to be sent together.
+    /// All frames and sockets that were ready have been taken: sends what was held back to be sent
+    /// together.
     pub fn end_of_burst<G: Guest>(&mut self, io: &mut Io<'_, G, H>) {
+        let mut cx = cx!(self, io);
+        self.layers.udp.flush(&mut cx);
+        self.layers.tcp.end_of_burst(&mut cx);
         io.guest.flush();
     }
 
     /// Something happened on the socket of flow `id`.
-    pub fn on_socket<G: Guest>(&mut self, io: &mut Io<'_, G, H>, id: FlowId, _ready: Readiness) {
-        let _cx = cx!(self, io);
+    pub fn on_socket<G: Guest>(&mut self, io: &mut Io<'_, G, H>, id: FlowId, ready: Readiness) {
+        let mut cx = cx!(self, io);
         match id.kind() {
-            FlowKind::Tcp | FlowKind::Udp | FlowKind::Ping => {}
+            FlowKind::Tcp => self.layers.tcp.on_socket(&mut cx, id, ready),
+            FlowKind::Udp => self.layers.udp.on_socket(&mut cx, id, ready),
+            FlowKind::Ping => self.layers.pings.on_socket(&mut cx, id, ready),
         }
     }
 
     /// Does everything that is due at `io.now`.
     pub fn on_deadline<G: Guest>(&mut self, io: &mut Io<'_, G, H>) {
-        while let Some(_id) = self.timers.poll(io.now) {}
+        let mut cx = cx!(self, io);
+        self.layers.udp.resume(&mut cx);
+        self.layers.pings.resume(&mut cx);
+        if self.advertiser.as_mut().is_some_and(|advertiser| advertiser.poll(cx.now)) {
+            announce::router(&mut cx);
+        }
+        while let Some(id) = cx.timers.poll(cx.now) {
+            match id.kind() {
+                FlowKind::Tcp => self.layers.tcp.on_deadline(&mut cx, id),
+                FlowKind::Udp => self.layers.udp.on_deadline(&mut cx, id),
+                FlowKind::Ping => self.layers.pings.on_deadline(&mut cx, id),
+            }
+        }
     }
 
     /// When [`on_deadline`](Self::on_deadline) wants to be called next. A time in the past: at once.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.timers.next()
+        if self.layers.udp.has_pending() || self.layers.pings.has_pending() {
+            return Some(Instant::default());
+        }
+        let advertiser = self.advertiser.as_ref().map(Advertiser::next);
+        self.timers.next().into_iter().chain(advertiser).min()
     }
 
     /// Counters.

@@ -1,0 +1,43 @@
+//! Warnings that a guest or a peer can cause, a few per second at most.
+
+use std::time::Duration;
+
+use crate::time::Instant;
+
+/// Lets through a few events per second; one per place that logs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RateLimit {
+    window: Option<Instant>,
+    count: u32,
+}
+
+impl RateLimit {
+    const WINDOW: Duration = Duration::from_secs(1);
+    const BURST: u32 = 5;
+
+    /// Whether this event may be reported.
+    pub fn allow(&mut self, now: Instant) -> bool {
+        match self.window {
+            Some(start) if now.since(start) <= Self::WINDOW => {}
+            _ => *self = Self { window: Some(now), count: 0 },
+        }
+        self.count = self.count.saturating_add(1);
+        self.count <= Self::BURST
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn five_a_second() {
+        let mut limit = RateLimit::default();
+        let passed = |limit: &mut RateLimit, at| {
+            (0..100).filter(|_| limit.allow(Instant::from_millis(at))).count()
+        };
+        assert_eq!(passed(&mut limit, 0), 5);
+        assert_eq!(passed(&mut limit, 999), 0);
+        assert_eq!(passed(&mut limit, 1001), 5);
+    }
+}
