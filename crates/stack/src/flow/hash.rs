@@ -23,9 +23,7 @@ impl Secret {
 
     /// Keyed hash of a tuple.
     pub fn hash(&self, key: &FlowKey) -> u64 {
-        let mut hasher = self.build_hasher();
-        key.hash(&mut hasher);
-        hasher.finish()
+        self.hash_one(key)
     }
 }
 

@@ -62,7 +62,6 @@ impl FlowId {
         self.0 as u32
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "masked to 28 bits")]
     fn generation(self) -> u32 {
         (self.0 >> Self::GENERATION_SHIFT) as u32 & Self::GENERATION_MASK
     }

@@ -14,6 +14,18 @@ const SLOTS: usize = 1 << SLOT_BITS;
 const LEVELS: usize = 4;
 const NIL: u32 = u32::MAX;
 
+/// Ticks in a slot of `level`, as a power of two.
+#[expect(clippy::cast_possible_truncation, reason = "levels are few")]
+const fn shift(level: usize) -> u32 {
+    SLOT_BITS * level as u32
+}
+
+/// Which slot of its level a position falls into.
+#[expect(clippy::cast_possible_truncation, reason = "below the number of slots")]
+const fn slot_of(position: u64) -> usize {
+    (position % SLOTS as u64) as usize
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Node {
     tick: u64,
@@ -72,7 +84,7 @@ impl TimerWheel {
     pub fn poll(&mut self, now: Instant) -> Option<FlowId> {
         let now = now.millis();
         loop {
-            let slot = (self.now % SLOTS as u64) as usize;
+            let slot = slot_of(self.now);
             let head = self.levels[0].slots[slot];
             if let Some(node) = self.nodes.get_mut(head as usize) {
                 if self.now > now {
@@ -106,14 +118,15 @@ impl TimerWheel {
         if occupied == 0 {
             return None;
         }
-        let shift = SLOT_BITS * level as u32;
+        let shift = shift(level);
         let current = self.now >> shift;
-        let start = (current % SLOTS as u64) as u32;
         // The slot of the current position is due now on level 0; above, it was spread when it was
         // entered, so what stands there belongs to the next turn.
-        let skip = u32::from(level > 0);
-        let ahead = occupied.rotate_right((start + skip) % SLOTS as u32).trailing_zeros() + skip;
-        Some((current + u64::from(ahead)) << shift)
+        let first = current + u64::from(level > 0);
+        // Bits of the mask are slots: counted from the first position on, in the order of positions.
+        #[expect(clippy::cast_possible_truncation, reason = "below the number of slots")]
+        let ahead = occupied.rotate_right(slot_of(first) as u32).trailing_zeros();
+        Some((first + u64::from(ahead)) << shift)
     }
 
     /// Moves on to the next tick at which something happens, at most to `limit`.
@@ -122,9 +135,9 @@ impl TimerWheel {
         // Nothing is due at the current tick: level 0 was seen empty there.
         self.now = next.clamp(self.now + 1, limit.max(self.now + 1));
         for level in (1..LEVELS).rev() {
-            let shift = SLOT_BITS * level as u32;
+            let shift = shift(level);
             if self.now % (1 << shift) == 0 {
-                self.spread(level, ((self.now >> shift) % SLOTS as u64) as usize);
+                self.spread(level, slot_of(self.now >> shift));
             }
         }
     }
@@ -139,18 +152,15 @@ impl TimerWheel {
     }
 
     fn link(&mut self, index: u32, tick: u64) {
-        let distance = tick.max(self.now) - self.now;
-        let level = (0..LEVELS as u32)
-            .find(|level| {
-                let shift = SLOT_BITS * level;
-                (tick.max(self.now) >> shift) - (self.now >> shift) < SLOTS as u64
-            })
-            .map_or(LEVELS - 1, |level| level as usize);
-        let shift = SLOT_BITS * level as u32;
+        let tick = tick.max(self.now);
+        let level = (0..LEVELS)
+            .find(|&level| (tick >> shift(level)) - (self.now >> shift(level)) < SLOTS as u64)
+            .unwrap_or(LEVELS - 1);
+        let shift = shift(level);
         // Beyond the last level's reach: parked at its far end and linked again from there.
         let reach = (self.now >> shift) + SLOTS as u64 - 1;
-        let position = ((self.now + distance) >> shift).min(reach);
-        let slot = (position % SLOTS as u64) as usize;
+        let position = (tick >> shift).min(reach);
+        let slot = slot_of(position);
         if let Some(node) = self.nodes.get_mut(index as usize) {
             node.next = self.levels[level].slots[slot];
             self.levels[level].slots[slot] = index;

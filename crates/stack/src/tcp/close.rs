@@ -35,7 +35,7 @@ impl<S: TcpSocket> Connection<S> {
                 broken = true;
             }
             if waited || self.rcv_advertised.since(self.rcv_nxt) < u32::from(self.mss) {
-                self.settle_ack(cx, shared);
+                self.settle_ack(cx, shared, false);
             }
         }
         // What the remote sent before it went away is still there to be read.
@@ -47,7 +47,7 @@ impl<S: TcpSocket> Connection<S> {
             return Verdict::Remove;
         }
         if self.owes_ack || self.must_ack {
-            self.settle_ack(cx, shared);
+            self.settle_ack(cx, shared, false);
         }
         self.finish()
     }

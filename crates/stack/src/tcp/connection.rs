@@ -137,6 +137,10 @@ pub(super) struct Connection<S> {
     pub(super) owes_ack: bool,
     /// ... or even if there is not.
     pub(super) must_ack: bool,
+    /// Data was passed on and nothing came back yet.
+    pub(super) unanswered: bool,
+    /// How many times in a row one message of the guest was followed by one from the remote.
+    pub(super) exchanges: u8,
     /// Send buffer of the socket, and our quota beyond it.
     pub(super) sndbuf: u32,
     pub(super) quota: u32,
@@ -243,6 +247,8 @@ impl<S> Connection<S> {
             later_fin: None,
             owes_ack: false,
             must_ack: false,
+            unanswered: false,
+            exchanges: 0,
             sndbuf: 0,
             quota: 0,
             room_may_grow: false,

@@ -288,6 +288,10 @@ impl<S: TcpSocket> Connection<S> {
             self.must_ack = true;
         } else {
             self.owes_ack = true;
+            if self.unanswered {
+                self.exchanges = 0;
+            }
+            self.unanswered = true;
         }
         Verdict::Keep
     }

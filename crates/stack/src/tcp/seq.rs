@@ -9,7 +9,8 @@ pub(crate) struct Seq(pub(crate) u32);
 impl Seq {
     /// Whether `self` comes before `other`.
     pub(crate) const fn before(self, other: Self) -> bool {
-        (self.0.wrapping_sub(other.0)).cast_signed() < 0
+        // The difference, read as a signed number, is negative.
+        self.0.wrapping_sub(other.0) > i32::MAX as u32
     }
 
     /// Whether `self` comes after `other`.

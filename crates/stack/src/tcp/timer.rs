@@ -52,7 +52,7 @@ impl<S: TcpSocket> Connection<S> {
 
     /// Nothing in flight, no window, and perhaps something to send.
     fn may_need_persist(&self) -> bool {
-        self.wnd == 0 && self.fin.is_none() && !(self.drained && !self.read_closed)
+        self.wnd == 0 && self.fin.is_none() && (!self.drained || self.read_closed)
     }
 
     /// Something is due, or the wheel was armed for what has moved since.
@@ -71,7 +71,7 @@ impl<S: TcpSocket> Connection<S> {
             }
         }
         if self.ack_check.is_some_and(|at| at <= now) && self.state == State::Established {
-            self.settle_ack(cx, shared);
+            self.settle_ack(cx, shared, true);
         }
         self.check_idle(cx)
     }

@@ -10,6 +10,7 @@ use super::connection::{Connection, Shared, State, Verdict};
 use super::emit;
 use super::seq::Seq;
 use super::to_host::is_soft;
+use super::window::LOCAL_RTT;
 use crate::cx::Cx;
 use crate::io::{Guest, HEADROOM, Host, TcpSocket};
 
@@ -50,7 +51,7 @@ impl<S: TcpSocket> Connection<S> {
         if self.push(cx) == Verdict::Remove {
             return Verdict::Remove;
         }
-        self.settle_ack(cx, shared);
+        self.settle_ack(cx, shared, false);
         self.finish()
     }
 
@@ -74,10 +75,20 @@ impl<S: TcpSocket> Connection<S> {
 
     /// Sends what the guest may get: holes first, then what was not sent yet.
     pub(super) fn push<G: Guest, H: Host<Tcp = S>>(&mut self, cx: &mut Cx<'_, G, H>) -> Verdict {
-        if self.owes_ack && self.ack_on_accept {
+        let acked = self.rcv_acked;
+        if self.owes_ack && self.ack_on_accept && self.host_rtt < LOCAL_RTT {
             // Whatever goes out now carries it.
             self.rcv_acked = self.rcv_nxt;
         }
+        let verdict = self.push_data(cx);
+        if self.owes_ack {
+            // Nothing went out.
+            self.rcv_acked = acked;
+        }
+        verdict
+    }
+
+    fn push_data<G: Guest, H: Host<Tcp = S>>(&mut self, cx: &mut Cx<'_, G, H>) -> Verdict {
         if self.recover.is_some() && self.fill_holes(cx) == Sent::Failed {
             return self.fail_to_guest(cx);
         }
@@ -169,7 +180,7 @@ impl<S: TcpSocket> Connection<S> {
                     self.send_fin(cx);
                     1
                 }
-                other => return other,
+                other @ (Sent::Drained | Sent::LinkFull | Sent::Failed) => return other,
             };
             self.rtx_next = hole + sent;
         }
@@ -226,6 +237,10 @@ impl<S: TcpSocket> Connection<S> {
             return Sent::LinkFull;
         }
         self.drained |= last;
+        if self.unanswered {
+            self.unanswered = false;
+            self.exchanges = self.exchanges.saturating_add(1);
+        }
         let fin = u32::from(flags.contains(TcpFlags::FIN));
         if new_fin {
             self.fin = Some(end);

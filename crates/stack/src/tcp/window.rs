@@ -9,12 +9,16 @@ use crate::io::{Guest, Host, TcpInfo, TcpSocket};
 
 /// Remotes closer than this are as good as local: what the socket took counts as delivered. Waiting for
 /// the remote's own ACK would only add a timer to each exchange.
-const LOCAL_RTT: Duration = Duration::from_millis(1);
+pub(super) const LOCAL_RTT: Duration = Duration::from_millis(1);
 /// A sender that fills this share of its buffer per round trip is limited by the buffer: acknowledging
 /// what the socket took keeps the buffer full, and only a full buffer grows.
 const BULK_SHARE: u64 = 20;
 /// After this many bytes the room is asked for again.
 const ROOM_INTERVAL: u32 = 64 << 10;
+/// So many exchanges make a dialogue.
+const DIALOGUE: u8 = 4;
+/// How long the ACK waits for an answer to carry it.
+const ANSWER_WAIT: Duration = Duration::from_millis(1);
 /// Bounds of the pace at which ACK and window are looked at again.
 const MIN_CHECK: Duration = Duration::from_millis(1);
 const MAX_CHECK: Duration = Duration::from_millis(100);
@@ -57,11 +61,13 @@ impl<S: TcpSocket> Connection<S> {
         &mut self,
         cx: &mut Cx<'_, G, H>,
         shared: &mut Shared,
+        due: bool,
     ) {
         self.ack_check = None;
         if self.window_is_tight() || self.rcv_since_room >= ROOM_INTERVAL {
             self.refresh_room(shared);
         }
+        let before = self.rcv_acked;
         let target = self.ack_target();
         let advanced = target.after(self.rcv_acked);
         self.rcv_acked = target;
@@ -69,6 +75,14 @@ impl<S: TcpSocket> Connection<S> {
         let opened = self.rcv_edge.since(self.rcv_advertised);
         let reopened = self.window_is_tight() && opened >= self.worthwhile();
         let settled = self.owes_ack && self.rcv_acked == self.rcv_nxt;
+        if due {
+            self.exchanges = 0;
+        }
+        if settled && !self.must_ack && !reopened && self.may_wait_for_answer(before) {
+            self.rcv_acked = before;
+            self.ack_check = Some(cx.now + ANSWER_WAIT);
+            return;
+        }
         if self.must_ack || settled || advanced || reopened {
             self.owes_ack = false;
             self.must_ack = false;
@@ -79,6 +93,14 @@ impl<S: TcpSocket> Connection<S> {
             let pace = (self.host_rtt / 2).clamp(MIN_CHECK, MAX_CHECK);
             self.ack_check = Some(cx.now + pace);
         }
+    }
+
+    /// In a dialogue of small messages the answer will carry the ACK: one frame less for both. Any other
+    /// pattern is acknowledged at once, since a guest with Nagle's algorithm may wait for it.
+    fn may_wait_for_answer(&self, acked: Seq) -> bool {
+        self.exchanges >= DIALOGUE
+            && !self.guest_fin
+            && self.rcv_nxt.since(acked) < u32::from(self.mss)
     }
 
     /// Whether the guest may hesitate to send because of what it was last told.
