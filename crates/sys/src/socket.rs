@@ -229,11 +229,8 @@ fn receive_message(
     Ok(Received { len, control_len, source: source.read() })
 }
 
-/// Error queue first, then `SO_ERROR`.
-fn take_error(socket: &OwnedFd) -> Option<SocketError> {
-    if let Some(error) = errqueue::next(socket) {
-        return Some(error);
-    }
+/// `SO_ERROR`.
+fn pending_error(socket: &OwnedFd) -> Option<SocketError> {
     match get_int(socket, libc::SOL_SOCKET, libc::SO_ERROR) {
         Ok(0) | Err(_) => None,
         Ok(errno) => Some(SocketError { errno, source: None }),

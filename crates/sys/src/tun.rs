@@ -1,7 +1,7 @@
 //! Tap interfaces (`/dev/net/tun`), with what they can take off our hands.
 
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -118,6 +118,14 @@ impl Tap {
     /// no sense; `EBADFD` if the interface was removed.
     pub fn write(&self, frame: &[u8]) -> io::Result<usize> {
         Ok(rustix::io::write(&self.file, frame)?)
+    }
+
+    /// As [`Tap::write`], of a frame in several pieces.
+    ///
+    /// # Errors
+    /// As [`Tap::write`].
+    pub fn write_vectored(&self, frame: &[IoSlice<'_>]) -> io::Result<usize> {
+        Ok(rustix::io::writev(&self.file, frame)?)
     }
 }
 

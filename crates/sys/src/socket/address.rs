@@ -1,5 +1,7 @@
 //! `sockaddr_in`, `sockaddr_in6` and the standard library's addresses.
 
+#![expect(clippy::cast_possible_truncation, reason = "lengths and families are small constants")]
+
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 /// A socket address as the kernel reads and writes it.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use super::address::RawAddress;
-use super::{cmsg, receive_message};
+use super::{cmsg, pending_error, receive_message};
 
 /// An error the kernel reported for a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,18 +35,49 @@ const SO_EE_ORIGIN_ICMP6: u8 = 3;
 /// u8, padding, `ee_info` u32, `ee_data` u32. The offender's address follows.
 const EXTENDED_LEN: usize = 16;
 
-/// The next entry of a socket's error queue.
-pub(super) fn next(socket: &OwnedFd) -> Option<SocketError> {
+/// The next entry of a socket's error queue. The beginning of the packet it is about goes to `data`:
+/// for UDP from the payload on, for ping sockets from the ICMP header on. Returns its length, too.
+pub(super) fn next(socket: &OwnedFd, data: &mut [u8]) -> Option<(SocketError, usize)> {
     let mut control = cmsg::Buffer::new();
-    // What came back of the packet is of no interest: the flow knows its addresses.
-    let received = receive_message(socket, &mut [], &mut control, libc::MSG_ERRQUEUE).ok()?;
-    control.messages(received.control_len).find_map(|message| {
+    let received = receive_message(socket, data, &mut control, libc::MSG_ERRQUEUE).ok()?;
+    let error = control.messages(received.control_len).find_map(|message| {
         let known = matches!(
             (message.level, message.kind),
             (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR)
         );
         if known { parse(message.data) } else { None }
-    })
+    })?;
+    Some((error, received.len))
+}
+
+/// The beginning of the packet that the error taken last was about. Takes no memory before the first
+/// error.
+#[derive(Debug, Default)]
+pub(super) struct Quoted {
+    data: Vec<u8>,
+    len: usize,
+}
+
+/// What fits into an ICMPv6 error besides the headers (RFC 4443 2.4 c), and more than ICMP wants.
+const QUOTED_LEN: usize = 1232;
+
+impl Quoted {
+    /// Takes the next error of a socket: from the error queue, else `SO_ERROR`.
+    pub(super) fn take_error(&mut self, socket: &OwnedFd) -> Option<SocketError> {
+        self.data.resize(QUOTED_LEN, 0);
+        self.len = 0;
+        match next(socket, &mut self.data) {
+            Some((error, len)) => {
+                self.len = len;
+                Some(error)
+            }
+            None => pending_error(socket),
+        }
+    }
+
+    pub(super) fn get(&self) -> &[u8] {
+        self.data.get(..self.len).unwrap_or_default()
+    }
 }
 
 fn parse(data: &[u8]) -> Option<SocketError> {

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::{
-    Burst, SentTtl, SocketError, Ties, bind, connect, family, open, receive_errors,
-    receive_ttl_and_tos, send_message, take_error, unspecified,
+    Burst, SentTtl, SocketError, Ties, bind, connect, errqueue::Quoted, family, open,
+    receive_errors, receive_ttl_and_tos, send_message, unspecified,
 };
 
 /// A ping socket (`SOCK_DGRAM`, `IPPROTO_ICMP` or `IPPROTO_ICMPV6`) with one peer.
@@ -14,20 +14,28 @@ use super::{
 pub struct PingSocket {
     socket: OwnedFd,
     ttl: SentTtl,
+    quoted: Quoted,
 }
 
 impl PingSocket {
-    /// Opens a socket connected to `to`, bound to `from` if given and to the echo identifier `ident` if
-    /// nobody else has it; else the kernel chooses one.
+    /// Opens a socket connected to `to` (port 0), bound to `from` if given and to the echo identifier
+    /// `ident` if nobody else has it; else the kernel chooses one.
     ///
     /// # Errors
     /// `EACCES` if none of our groups is in `ping_group_range`; `EMFILE` and the like;
     /// `ENETUNREACH` from `connect(2)`.
-    pub fn open(from: Option<IpAddr>, to: IpAddr, ident: u16, ties: &Ties<'_>) -> io::Result<Self> {
+    pub fn open(
+        from: Option<IpAddr>,
+        to: SocketAddr,
+        ident: u16,
+        ties: &Ties<'_>,
+    ) -> io::Result<Self> {
         let protocol = match to {
-            IpAddr::V4(_) => libc::IPPROTO_ICMP,
-            IpAddr::V6(_) => libc::IPPROTO_ICMPV6,
+            SocketAddr::V4(_) => libc::IPPROTO_ICMP,
+            SocketAddr::V6(_) => libc::IPPROTO_ICMPV6,
         };
+        let address = ties.scoped(to);
+        let to = to.ip();
         let socket = open(family(to), libc::SOCK_DGRAM, protocol)?;
         receive_errors(&socket, to, true)?;
         receive_ttl_and_tos(&socket, to)?;
@@ -40,8 +48,8 @@ impl PingSocket {
                 bind(&socket, ties.scoped((from, 0).into()))?;
             }
         }
-        connect(&socket, ties.scoped(SocketAddr::new(to, 0)))?;
-        Ok(Self { socket, ttl: SentTtl::new(to) })
+        connect(&socket, address)?;
+        Ok(Self { socket, ttl: SentTtl::new(to), quoted: Quoted::default() })
     }
 
     /// Receives one ICMP message, header included, with the identifier of the socket.
@@ -63,7 +71,14 @@ impl PingSocket {
 
     /// Takes the next error: from the error queue, else `SO_ERROR`.
     pub fn take_error(&mut self) -> Option<SocketError> {
-        take_error(&self.socket)
+        self.quoted.take_error(&self.socket)
+    }
+
+    /// The beginning of what the error taken last is about, from the ICMP header on. Empty if
+    /// the kernel returned nothing.
+    #[must_use]
+    pub fn quoted(&self) -> &[u8] {
+        self.quoted.get()
     }
 }
 

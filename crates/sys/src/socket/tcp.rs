@@ -10,8 +10,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{
-    SocketError, Ties, bind, check_len, connect, family, get, get_int, local_address, open,
-    receive_errors, recv, send_message, set, set_int, take_error,
+    SocketError, Ties, bind, check_len, connect, errqueue, family, get, get_int, local_address,
+    open, pending_error, receive_errors, recv, send_message, set, set_int,
 };
 
 /// How bytes in the middle of a receive queue are reached.
@@ -219,7 +219,7 @@ impl TcpSocket {
         let empty = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
         let mut slices = [empty; SINK_REPEAT + 1];
         let mut left = skip;
-        let mut count = 0;
+        let mut count = 0usize;
         for slice in &mut slices {
             count += 1;
             if left == 0 {
@@ -344,7 +344,10 @@ impl TcpSocket {
 
     /// Takes the next error: from the error queue, else `SO_ERROR`.
     pub fn take_error(&mut self) -> Option<SocketError> {
-        take_error(&self.socket)
+        match errqueue::next(&self.socket, &mut []) {
+            Some((error, _)) => Some(error),
+            None => pending_error(&self.socket),
+        }
     }
 
     /// Address and port of our side.

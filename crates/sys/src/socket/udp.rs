@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::{
-    SentTtl, SocketError, Ties, bind, cmsg, connect, family, local_address, open, receive_errors,
-    receive_message, receive_ttl_and_tos, send_message, set_int, take_error,
+    SentTtl, SocketError, Ties, bind, cmsg, connect, errqueue::Quoted, family, local_address, open,
+    receive_errors, receive_message, receive_ttl_and_tos, send_message, set_int,
 };
 
 /// Segments of one send (`UDP_MAX_SEGMENTS` of the kernels that have the fewest).
@@ -66,6 +66,7 @@ pub struct UdpSocket {
     socket: OwnedFd,
     peer: (IpAddr, u16),
     ttl: SentTtl,
+    quoted: Quoted,
     /// Bursts of datagrams of this many bytes or more go one by one.
     burst_below: usize,
 }
@@ -104,7 +105,13 @@ impl UdpSocket {
             result => result?,
         }
         let (ip, port) = (to.ip(), to.port());
-        Ok(Self { socket, peer: (ip, port), ttl: SentTtl::new(ip), burst_below: usize::MAX })
+        Ok(Self {
+            socket,
+            peer: (ip, port),
+            ttl: SentTtl::new(ip),
+            quoted: Quoted::default(),
+            burst_below: usize::MAX,
+        })
     }
 
     /// Receives one burst, or one datagram. What does not fit into `buf` is lost.
@@ -185,7 +192,14 @@ impl UdpSocket {
 
     /// Takes the next error: from the error queue, else `SO_ERROR`.
     pub fn take_error(&mut self) -> Option<SocketError> {
-        take_error(&self.socket)
+        self.quoted.take_error(&self.socket)
+    }
+
+    /// The beginning of what the error taken last is about, from the UDP payload on. Empty if
+    /// the kernel returned nothing.
+    #[must_use]
+    pub fn quoted(&self) -> &[u8] {
+        self.quoted.get()
     }
 
     /// Address and port of our side.

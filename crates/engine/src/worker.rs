@@ -1,0 +1,309 @@
+//! The loop.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stack::config::Config;
+use stack::flow::{FlowId, Secret};
+use stack::io::Readiness;
+use stack::time::Instant;
+use stack::{Io, Settings, Stack};
+use sys::clock;
+use sys::epoll::{Epoll, Event, Events, Interest};
+use sys::netns::QuitWatch;
+use sys::process::Child;
+use sys::signal::{Signal, SignalFd};
+use sys::tun::Tap;
+use wire::ethernet::MacAddr;
+
+use crate::counters::{Counters, Kind};
+use crate::guest::{Capture, TapLink};
+use crate::host::{HostOptions, KernelHost};
+use crate::neighbours::Neighbours;
+
+/// Events taken per wake-up.
+const EVENTS: usize = 64;
+/// Frames read from the tap per wake-up, so that sockets get their turn.
+const BURST: usize = 32;
+
+// Cookies of everything that is not a flow's socket.
+const TAP: u64 = 1;
+const SIGNALS: u64 = 2;
+const WATCH: u64 = 3;
+const CHILD: u64 = 4;
+const NEIGHBOURS: u64 = 5;
+
+/// What a worker is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The guest's link.
+    pub tap: Tap,
+    /// MTU of the link, in bytes of IP packet.
+    pub mtu: u16,
+    /// What the guest is told and how addresses map.
+    pub config: Arc<Config>,
+    /// Key of hashes and of initial sequence numbers, fresh from the kernel's random numbers.
+    pub secret: Secret,
+    /// Knobs of the stack.
+    pub settings: Settings,
+    /// What host sockets are tied to.
+    pub host: HostOptions,
+    /// An empty file for a packet capture.
+    pub pcap: Option<File>,
+    /// Ends the run when the namespace's file is gone.
+    pub watch: Option<QuitWatch>,
+    /// Ends the run when the command ends.
+    pub child: Option<Child>,
+    /// The host's neighbours.
+    pub neighbours: Option<Neighbours>,
+    /// Interval of event counts on standard error.
+    pub stats: Option<Duration>,
+}
+
+/// Why a worker's run ended.
+#[derive(Debug)]
+pub enum ExitReason {
+    /// `SIGTERM` or `SIGQUIT`.
+    Signal(Signal),
+    /// The command ended: its exit status, or 128 and the number of the signal that ended it.
+    Child(u8),
+    /// The file of the watched namespace is gone.
+    NamespaceGone,
+    /// The tap interface is gone, or its descriptor unusable.
+    TapGone,
+    /// Waiting for events failed.
+    Failed(io::Error),
+}
+
+/// Moves everything of one guest.
+#[derive(Debug)]
+pub struct Worker {
+    stack: Stack<KernelHost>,
+    host: KernelHost,
+    link: TapLink,
+    input: Box<[u8]>,
+    signals: SignalFd,
+    watch: Option<QuitWatch>,
+    child: Option<Child>,
+    neighbours: Option<Neighbours>,
+    counters: Counters,
+    now: Instant,
+    burst: Burst,
+}
+
+/// How many frames to read before asking epoll again.
+///
+/// Where one frame comes at a time (a request, its response), a second read would only be told that there
+/// is nothing; where many come, asking epoll between them would be the waste.
+#[derive(Clone, Copy, Debug)]
+struct Burst {
+    limit: usize,
+    /// The wake-up before this one had a frame, too.
+    again: bool,
+}
+
+impl Burst {
+    const NEW: Self = Self { limit: 1, again: false };
+
+    /// What to do in a wake-up in which there are frames.
+    fn limit(&mut self) -> usize {
+        if self.limit == 1 && self.again {
+            self.limit = 2;
+        }
+        self.limit
+    }
+
+    /// What came of it: `read` frames, fewer than the limit if there were no more.
+    fn done(&mut self, read: usize) {
+        self.again = read == self.limit;
+        self.limit = match read {
+            0 | 1 if read < self.limit => 1,
+            _ if read < self.limit => self.limit,
+            1 => 1,
+            _ => (self.limit * 2).min(BURST),
+        };
+    }
+
+    /// A wake-up without frames.
+    fn idle(&mut self) {
+        self.again = false;
+    }
+}
+
+fn monotonic() -> Instant {
+    Instant::from_nanos(clock::monotonic_nanos())
+}
+
+impl Worker {
+    /// Gets everything watched. To be called after the last fork, with `SIGTERM` and `SIGQUIT` blocked.
+    ///
+    /// # Errors
+    /// Those of making descriptors.
+    pub fn new(parts: Parts) -> io::Result<Self> {
+        let epoll = Epoll::new()?;
+        let signals = SignalFd::new()?;
+        epoll.add(&parts.tap, TAP, Interest::Read)?;
+        epoll.add(&signals, SIGNALS, Interest::Read)?;
+        if let Some(watch) = &parts.watch {
+            epoll.add(watch, WATCH, Interest::Read)?;
+        }
+        if let Some(child) = &parts.child {
+            epoll.add(child, CHILD, Interest::Read)?;
+        }
+        if let Some(neighbours) = &parts.neighbours {
+            epoll.add(neighbours, NEIGHBOURS, Interest::Read)?;
+        }
+        let now = monotonic();
+        Ok(Self {
+            stack: Stack::new(parts.config, parts.secret, parts.settings, now),
+            host: KernelHost::new(epoll, parts.host),
+            link: TapLink::new(parts.tap, parts.mtu, parts.pcap.map(Capture::new)),
+            input: TapLink::read_buffer(),
+            signals,
+            watch: parts.watch,
+            child: parts.child,
+            neighbours: parts.neighbours,
+            counters: Counters::new(parts.stats),
+            now,
+            burst: Burst::NEW,
+        })
+    }
+
+    /// Runs until there is a reason to end.
+    pub fn run(mut self) -> ExitReason {
+        let reason = self.run_loop();
+        self.link.finish();
+        reason
+    }
+
+    fn run_loop(&mut self) -> ExitReason {
+        let mut events = Events::with_capacity(EVENTS);
+        self.start();
+        loop {
+            if let Err(error) = self.host.epoll().wait(&mut events, self.timeout()) {
+                return ExitReason::Failed(error);
+            }
+            if let Some(reason) = self.wake_up(&events) {
+                return reason;
+            }
+        }
+    }
+
+    fn start(&mut self) {
+        self.link.set_capture_time(clock::realtime);
+        if let Some(neighbours) = &mut self.neighbours {
+            let stack = &mut self.stack;
+            let mut io = Io { guest: &mut self.link, host: &mut self.host, now: self.now };
+            neighbours.dump(&mut |news| {
+                stack.neighbor_changed(&mut io, news.addr, news.mac.map(MacAddr));
+            });
+        }
+        let mut io = Io { guest: &mut self.link, host: &mut self.host, now: self.now };
+        self.stack.start(&mut io);
+        self.stack.end_of_burst(&mut io);
+    }
+
+    /// How long to sleep: until the stack's next deadline.
+    fn timeout(&self) -> Option<Duration> {
+        self.stack.next_deadline().map(|deadline| deadline.since(self.now))
+    }
+
+    /// Handles what one wait brought, and what is due.
+    fn wake_up(&mut self, events: &Events) -> Option<ExitReason> {
+        self.now = monotonic();
+        self.link.set_capture_time(clock::realtime);
+        let mut frames = false;
+        for event in events.iter() {
+            if let Some(id) = FlowId::from_cookie(event.cookie) {
+                self.counters.count(id.into());
+                let mut io = Io { guest: &mut self.link, host: &mut self.host, now: self.now };
+                self.stack.on_socket(&mut io, id, readiness(&event));
+            } else if event.cookie == TAP {
+                self.counters.count(Kind::Tap);
+                frames = true;
+                if let Some(reason) = self.on_tap(&event) {
+                    return Some(reason);
+                }
+            } else if let Some(reason) = self.on_other(event.cookie) {
+                return Some(reason);
+            }
+        }
+        if !frames {
+            self.burst.idle();
+        }
+        let mut io = Io { guest: &mut self.link, host: &mut self.host, now: self.now };
+        if self.stack.next_deadline().is_some_and(|deadline| deadline <= self.now) {
+            self.counters.count(Kind::Timer);
+            self.stack.on_deadline(&mut io);
+        }
+        self.stack.end_of_burst(&mut io);
+        self.counters.print(self.now);
+        self.tap_failed()
+    }
+
+    fn on_tap(&mut self, event: &Event) -> Option<ExitReason> {
+        if event.readable {
+            let limit = self.burst.limit();
+            let mut read = 0;
+            while read < limit {
+                let Some(frame) = self.link.read(&mut self.input) else { break };
+                read += 1;
+                let mut io = Io { guest: &mut self.link, host: &mut self.host, now: self.now };
+                self.stack.on_frame(&mut io, frame.bytes(&self.input), frame.gso);
+            }
+            self.burst.done(read);
+            self.tap_failed()
+        } else if event.error || event.hang_up {
+            Some(tap_gone())
+        } else {
+            None
+        }
+    }
+
+    fn tap_failed(&self) -> Option<ExitReason> {
+        self.link.failure().map(|error| {
+            log::debug!("tap: {error}");
+            tap_gone()
+        })
+    }
+
+    fn on_other(&mut self, cookie: u64) -> Option<ExitReason> {
+        match cookie {
+            SIGNALS => self.signals.read().ok().flatten().map(ExitReason::Signal),
+            CHILD => match self.child.as_ref()?.try_wait() {
+                Ok(status) => status.map(ExitReason::Child),
+                Err(error) => Some(ExitReason::Failed(error)),
+            },
+            WATCH => {
+                self.counters.count(Kind::QuitWatch);
+                let watch = self.watch.as_mut()?;
+                watch.is_gone().then(|| {
+                    log::info!("Namespace {} is gone, exiting", watch.name().to_string_lossy());
+                    ExitReason::NamespaceGone
+                })
+            }
+            NEIGHBOURS => {
+                self.counters.count(Kind::Neighbours);
+                let stack = &mut self.stack;
+                let mut io = Io { guest: &mut self.link, host: &mut self.host, now: self.now };
+                self.neighbours.as_mut()?.read(&mut |news| {
+                    stack.neighbor_changed(&mut io, news.addr, news.mac.map(MacAddr));
+                });
+                None
+            }
+            _ => None,
+        }
+    }
+}
+
+fn tap_gone() -> ExitReason {
+    log::error!("Disconnect event on /dev/net/tun device, exiting");
+    ExitReason::TapGone
+}
+
+fn readiness(event: &Event) -> Readiness {
+    let &Event { cookie: _, readable, writable, read_closed, hang_up, error } = event;
+    Readiness { readable, writable, read_closed, hang_up, error }
+}
