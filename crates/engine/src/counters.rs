@@ -1,7 +1,5 @@
 //! Counts of events by kind (`--stats`).
 
-use std::fmt::Write as _;
-use std::io::Write as _;
 use std::time::Duration;
 
 use stack::flow::{FlowId, FlowKind};
@@ -19,8 +17,9 @@ pub(crate) enum Kind {
     Neighbours = 16,
 }
 
-/// Names of all kinds there will be: the positions are part of what scripts read.
-const NAMES: [&str; 19] = [
+/// Names of the kinds of events that are counted, those that no link has yet included: the positions are
+/// part of what scripts read.
+pub const EVENT_KINDS: [&str; 19] = [
     "connected TCP socket",
     "connected spliced TCP socket",
     "listening TCP socket",
@@ -42,8 +41,19 @@ const NAMES: [&str; 19] = [
     "configuration socket",
 ];
 
-/// Rows between two headers.
-const ROWS: u32 = 20;
+/// Who is told about counts of events, and how often (`--stats`).
+pub struct StatsReport {
+    /// The least time between two reports. Where nothing happens, nothing is reported.
+    pub interval: Duration,
+    /// Takes the counts since the start, in the order of [`EVENT_KINDS`].
+    pub report: Box<dyn FnMut(&[u64])>,
+}
+
+impl std::fmt::Debug for StatsReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StatsReport").field("interval", &self.interval).finish_non_exhaustive()
+    }
+}
 
 impl From<FlowId> for Kind {
     fn from(id: FlowId) -> Self {
@@ -55,19 +65,18 @@ impl From<FlowId> for Kind {
     }
 }
 
-/// Counts events, and prints them to standard error at most once per interval.
+/// Counts events, and reports them at most once per interval.
 #[derive(Debug)]
 pub(crate) struct Counters {
-    counts: [u64; NAMES.len()],
-    interval: Option<Duration>,
-    printed: Option<Instant>,
-    rows: u32,
+    counts: [u64; EVENT_KINDS.len()],
+    report: Option<StatsReport>,
+    reported: Option<Instant>,
 }
 
 impl Counters {
     /// `None` only counts.
-    pub(crate) fn new(interval: Option<Duration>) -> Self {
-        Self { counts: [0; NAMES.len()], interval, printed: None, rows: 0 }
+    pub(crate) fn new(report: Option<StatsReport>) -> Self {
+        Self { counts: [0; EVENT_KINDS.len()], report, reported: None }
     }
 
     pub(crate) fn count(&mut self, kind: Kind) {
@@ -76,56 +85,38 @@ impl Counters {
         }
     }
 
-    /// Prints a row if it is time for one.
-    pub(crate) fn print(&mut self, now: Instant) {
-        let Some(interval) = self.interval else { return };
-        if self.printed.is_some_and(|printed| now.since(printed) < interval) {
-            return;
+    /// Reports if it is time for that.
+    pub(crate) fn report(&mut self, now: Instant) {
+        let Some(to) = &mut self.report else { return };
+        if self.reported.is_none_or(|reported| now.since(reported) >= to.interval) {
+            self.reported = Some(now);
+            (to.report)(&self.counts);
         }
-        self.printed = Some(now);
-        let text = self.row();
-        // Nobody can be told that standard error does not work.
-        let _ = std::io::stderr().write_all(text.as_bytes());
-    }
-
-    fn row(&mut self) -> String {
-        let mut text = String::new();
-        if self.rows % ROWS == 0 {
-            for (position, name) in NAMES.iter().enumerate() {
-                text.extend(std::iter::repeat_n("|      ", position));
-                let _ = writeln!(text, "{name}");
-            }
-        }
-        self.rows = self.rows.wrapping_add(1);
-        text.push(' ');
-        for count in self.counts {
-            let _ = write!(text, " {count:6}");
-        }
-        text.push('\n');
-        text
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
 
     #[test]
-    fn a_header_every_twenty_rows() {
-        let mut counters = Counters::new(None);
+    fn at_most_once_per_interval() {
+        let (sender, reports) = mpsc::channel();
+        let mut counters = Counters::new(Some(StatsReport {
+            interval: Duration::from_secs(2),
+            report: Box::new(move |counts| sender.send(counts.to_vec()).unwrap()),
+        }));
         counters.count(Kind::Udp);
         counters.count(Kind::Neighbours);
-        counters.count(Kind::Neighbours);
-        let first = counters.row();
-        assert_eq!(first.lines().count(), NAMES.len() + 1);
-        assert_eq!(first.lines().nth(2).unwrap(), "|      |      listening TCP socket");
-        let row = first.lines().last().unwrap();
-        assert_eq!(row.len(), 1 + 7 * NAMES.len());
-        let values: Vec<u64> = row.split_whitespace().map(|value| value.parse().unwrap()).collect();
-        assert_eq!((values[5], values[16], values.iter().sum::<u64>()), (1, 2, 3));
-        for _ in 1..ROWS {
-            assert_eq!(counters.row().lines().count(), 1);
+        for seconds in [1, 2, 3, 4] {
+            counters.count(Kind::Neighbours);
+            counters.report(Instant::from_millis(seconds * 1000));
         }
-        assert_eq!(counters.row().lines().count(), NAMES.len() + 1);
+        let seen: Vec<_> = reports.try_iter().map(|counts| (counts[5], counts[16])).collect();
+        assert_eq!(seen, [(1, 2), (1, 4)]);
+        assert!(EVENT_KINDS[Kind::Neighbours as usize].starts_with("netlink"));
+        assert!(EVENT_KINDS[Kind::Tap as usize].contains("tun"));
     }
 }

@@ -18,7 +18,7 @@ use sys::signal::{Signal, SignalFd};
 use sys::tun::Tap;
 use wire::ethernet::MacAddr;
 
-use crate::counters::{Counters, Kind};
+use crate::counters::{Counters, Kind, StatsReport};
 use crate::guest::{Capture, TapLink};
 use crate::host::{HostOptions, KernelHost};
 use crate::neighbours::Neighbours;
@@ -58,8 +58,8 @@ pub struct Parts {
     pub child: Option<Child>,
     /// The host's neighbours.
     pub neighbours: Option<Neighbours>,
-    /// Interval of event counts on standard error.
-    pub stats: Option<Duration>,
+    /// Who is told about counts of events.
+    pub stats: Option<StatsReport>,
 }
 
 /// Why a worker's run ended.
@@ -239,7 +239,7 @@ impl Worker {
             self.stack.on_deadline(&mut io);
         }
         self.stack.end_of_burst(&mut io);
-        self.counters.print(self.now);
+        self.counters.report(self.now);
         self.tap_failed()
     }
 
