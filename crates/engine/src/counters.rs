@@ -41,12 +41,15 @@ pub const EVENT_KINDS: [&str; 19] = [
     "configuration socket",
 ];
 
+/// Takes the counts since the start, in the order of [`EVENT_KINDS`].
+pub type Report = dyn FnMut(&[u64]);
+
 /// Who is told about counts of events, and how often (`--stats`).
 pub struct StatsReport {
     /// The least time between two reports. Where nothing happens, nothing is reported.
     pub interval: Duration,
     /// Takes the counts since the start, in the order of [`EVENT_KINDS`].
-    pub report: Box<dyn FnMut(&[u64])>,
+    pub report: Box<Report>,
 }
 
 impl std::fmt::Debug for StatsReport {

@@ -15,7 +15,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use counters::{EVENT_KINDS, StatsReport};
+pub use counters::{EVENT_KINDS, Report, StatsReport};
 pub use guest::TapLink;
 pub use host::{HostOptions, KernelHost};
 pub use neighbours::Neighbours;
