@@ -117,8 +117,7 @@ impl Request<'_> {
     /// Associations with an address other than ours.
     fn off_link(&self) -> impl Iterator<Item = Association<'_>> {
         self.options.associations().filter(|association| {
-            association.code != code::IA_PD
-                && association.addresses().any(|addr| addr != self.addr)
+            association.code != code::IA_PD && association.addresses().any(|addr| addr != self.addr)
         })
     }
 

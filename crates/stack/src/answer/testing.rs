@@ -1,11 +1,9 @@
-//! What the tests of the services share: a configuration, a link that keeps frames, a host without
-//! sockets.
+//! What the tests of the services share: a configuration and a link that keeps frames.
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use wire::checksum;
-use wire::ethernet::{EthernetHeader, MacAddr};
+use wire::ethernet::EthernetHeader;
 use wire::ipv4::Ipv4Header;
 use wire::ipv6::Ipv6Header;
 use wire::udp::UdpHeader;
@@ -13,16 +11,12 @@ use wire::udp::UdpHeader;
 use crate::addr::Link;
 use crate::config::{Config, Ipv4Config, Ipv6Config, Services};
 use crate::cx::Cx;
-use crate::flow::{FlowId, TimerWheel};
-use crate::io::{
-    DatagramBurst, FrameMeta, Guest, HEADROOM, Host, Limits, PingSocket, SendRoom, SocketError,
-    TcpInfo, TcpSocket, UdpSocket,
-};
+use crate::flow::TimerWheel;
+use crate::io::{FrameMeta, Guest, HEADROOM, Limits};
 use crate::stats::Stats;
+use crate::testing::FakeHost;
+pub(crate) use crate::testing::{GUEST_MAC, OUR_MAC};
 use crate::time::Instant;
-
-pub(crate) const OUR_MAC: MacAddr = MacAddr([0x9a, 0x55, 0x9a, 0x55, 0x9a, 0x55]);
-pub(crate) const GUEST_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
 /// Guest 192.0.2.1/24 and 2001:db8:1::1, gateways 192.0.2.2 and fe80::1, everything on, one resolver
 /// each, two search domains.
@@ -95,10 +89,10 @@ impl Rig {
         }
     }
 
-    pub(crate) fn run(&mut self, handler: impl FnOnce(&mut Cx<'_, Frames, NoHost>)) {
+    pub(crate) fn run(&mut self, handler: impl FnOnce(&mut Cx<'_, Frames, FakeHost>)) {
         handler(&mut Cx {
             guest: &mut self.guest,
-            host: &mut NoHost,
+            host: &mut FakeHost::default(),
             now: Instant::default(),
             config: &self.config,
             link: &mut self.link,
@@ -168,99 +162,4 @@ impl Guest for Frames {
     }
 
     fn flush(&mut self) {}
-}
-
-/// A host on which nothing can be opened.
-pub(crate) struct NoHost;
-
-/// A socket that never exists.
-pub(crate) enum NoSocket {}
-
-impl Host for NoHost {
-    type Tcp = NoSocket;
-    type Udp = NoSocket;
-    type Ping = NoSocket;
-
-    fn connect_tcp(
-        &mut self,
-        _: FlowId,
-        _: SocketAddr,
-        _: Option<IpAddr>,
-    ) -> io::Result<NoSocket> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn open_udp(&mut self, _: FlowId, _: SocketAddr, _: SocketAddr) -> io::Result<NoSocket> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn open_ping(
-        &mut self,
-        _: FlowId,
-        _: Option<IpAddr>,
-        _: IpAddr,
-        _: u16,
-    ) -> io::Result<NoSocket> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-}
-
-impl TcpSocket for NoSocket {
-    fn peek(&mut self, _: u32, _: &mut [u8]) -> io::Result<usize> {
-        match *self {}
-    }
-    fn discard(&mut self, _: u32) -> io::Result<u32> {
-        match *self {}
-    }
-    fn send(&mut self, _: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        match *self {}
-    }
-    fn shutdown_write(&mut self) -> io::Result<()> {
-        match *self {}
-    }
-    fn reset_on_close(&mut self) {
-        match *self {}
-    }
-    fn info(&mut self) -> TcpInfo {
-        match *self {}
-    }
-    fn send_room(&mut self) -> SendRoom {
-        match *self {}
-    }
-    fn receive_buffer(&mut self) -> u32 {
-        match *self {}
-    }
-    fn set_mss(&mut self, _: u16) {
-        match *self {}
-    }
-    fn set_keepalive(&mut self) {
-        match *self {}
-    }
-    fn take_error(&mut self) -> Option<SocketError> {
-        match *self {}
-    }
-}
-
-impl UdpSocket for NoSocket {
-    fn recv(&mut self, _: &mut [u8]) -> io::Result<DatagramBurst> {
-        match *self {}
-    }
-    fn send(&mut self, _: &[io::IoSlice<'_>], _: usize, _: u8) -> io::Result<usize> {
-        match *self {}
-    }
-    fn take_error(&mut self) -> Option<SocketError> {
-        match *self {}
-    }
-}
-
-impl PingSocket for NoSocket {
-    fn recv(&mut self, _: &mut [u8]) -> io::Result<DatagramBurst> {
-        match *self {}
-    }
-    fn send(&mut self, _: &[u8], _: u8) -> io::Result<usize> {
-        match *self {}
-    }
-    fn take_error(&mut self) -> Option<SocketError> {
-        match *self {}
-    }
 }

@@ -44,8 +44,7 @@ fn reference_config() -> Config {
 #[test]
 fn reference_offer() {
     let config = reference_config();
-    let (bytes, sent) =
-        bytes_of(&config, &request(Some(MessageType::Discover), &[])).unwrap();
+    let (bytes, sent) = bytes_of(&config, &request(Some(MessageType::Discover), &[])).unwrap();
     let expected = "0104ffffff000304c000020206040affff351a02fff03304ffffffff3501023604c0000202ff";
     assert_eq!(options_hex(&bytes), format!("{expected:0<120}"));
     assert_eq!(bytes.len() + 14 + 20 + 8, 342);
@@ -111,7 +110,8 @@ fn message_types() {
     assert_eq!(kind(Some(MessageType::Discover), &rapid), Some(MessageType::Ack));
     assert_eq!(kind(Some(MessageType::Request), &[]), Some(MessageType::Ack));
     assert_eq!(kind(None, &[]), Some(MessageType::Ack), "BOOTP");
-    for ignored in [MessageType::Decline, MessageType::Release, MessageType::Offer, MessageType::Ack]
+    for ignored in
+        [MessageType::Decline, MessageType::Release, MessageType::Offer, MessageType::Ack]
     {
         assert_eq!(kind(Some(ignored), &[]), None);
     }
@@ -208,8 +208,7 @@ fn what_is_off_is_not_sent() {
 fn type_comes_first_only_if_a_list_leaves_it_out() {
     let config = reference_config();
     let codes = |options: &[DhcpOption]| {
-        let (bytes, _) =
-            bytes_of(&config, &request(Some(MessageType::Request), options)).unwrap();
+        let (bytes, _) = bytes_of(&config, &request(Some(MessageType::Request), options)).unwrap();
         let (_, area) = DhcpHeader::parse(&bytes).unwrap();
         Options::new(area).map(|(code, _)| code).collect::<Vec<_>>()
     };

@@ -1,6 +1,8 @@
 use super::*;
 use crate::answer::testing::{GUEST_MAC, OUR_MAC, Rig, config, udp};
-use dhcproto::v6::{self, DhcpOption, DhcpOptions, IAAddr, IANA, IAPD, IATA, MessageType, OptionCode, Status};
+use dhcproto::v6::{
+    self, DhcpOption, DhcpOptions, IAAddr, IANA, IAPD, IATA, MessageType, OptionCode, Status,
+};
 use dhcproto::{Decodable, Encodable};
 
 const CLIENT: [u8; 10] = [0, 3, 0, 1, 2, 0, 0, 0, 0, 1];
@@ -64,14 +66,23 @@ fn codes(bytes: &[u8]) -> Vec<u16> {
 }
 
 fn status_of(options: &DhcpOptions) -> Option<Status> {
-    match options.get(OptionCode::StatusCode)? {
-        DhcpOption::StatusCode(code) => Some(code.status),
-        _ => None,
-    }
+    let Some(DhcpOption::StatusCode(code)) = options.get(OptionCode::StatusCode) else {
+        return None;
+    };
+    Some(code.status)
 }
 
-/// The identity associations for addresses: id, T1, addresses with valid lifetimes, status.
-fn associations(message: &v6::Message) -> Vec<(u32, u32, Vec<(Ipv6Addr, u32)>, Option<Status>)> {
+/// An identity association for addresses.
+#[derive(Debug, PartialEq)]
+struct Ia {
+    id: u32,
+    t1: u32,
+    /// With their valid lifetimes.
+    addrs: Vec<(Ipv6Addr, u32)>,
+    status: Option<Status>,
+}
+
+fn associations(message: &v6::Message) -> Vec<Ia> {
     let all = message.opts().get_all(OptionCode::IANA).unwrap_or_default();
     all.iter()
         .map(|option| {
@@ -82,9 +93,16 @@ fn associations(message: &v6::Message) -> Vec<(u32, u32, Vec<(Ipv6Addr, u32)>, O
                 assert_eq!(addr.preferred_life, addr.valid_life);
                 (addr.addr, addr.valid_life)
             });
-            (ia.id, ia.t1, addrs.collect(), status_of(&ia.opts))
+            Ia { id: ia.id, t1: ia.t1, addrs: addrs.collect(), status: status_of(&ia.opts) }
         })
         .collect()
+}
+
+/// The first association, when all is well.
+fn assigned(id: u32, stale: &[&str]) -> Ia {
+    let stale = stale.iter().map(|text| (addr(text), 0));
+    let addrs = std::iter::once((addr(ADDR), INFINITE)).chain(stale).collect();
+    Ia { id, t1: INFINITE, addrs, status: None }
 }
 
 #[test]
@@ -145,7 +163,7 @@ fn who_is_answered() {
         (Decline, None, yes),
         (Rebind, yes, yes),
     ] {
-        assert_eq!(kind(message, &[ia.clone()]), none, "{message:?}");
+        assert_eq!(kind(message, std::slice::from_ref(&ia)), none, "{message:?}");
         assert_eq!(kind(message, &[ia.clone(), server_id()]), ours, "{message:?}");
         assert_eq!(kind(message, &[ia.clone(), other.clone()]), None, "{message:?}");
     }
@@ -177,7 +195,6 @@ fn client_identifier() {
 #[test]
 fn replies_with_an_address() {
     let config = config();
-    let infinite = vec![(addr(ADDR), INFINITE)];
     for (kind, options) in [
         (MessageType::Request, vec![server_id(), ia_na(7, &[ADDR])]),
         (MessageType::Request, vec![server_id(), ia_na(7, &[])]),
@@ -188,7 +205,7 @@ fn replies_with_an_address() {
         assert!(sent.assigned);
         assert_eq!(codes(&bytes), [2, 3, 1, 23, 24]);
         let message = v6::Message::from_bytes(&bytes).unwrap();
-        assert_eq!(associations(&message), [(7, INFINITE, infinite.clone(), None)]);
+        assert_eq!(associations(&message), [assigned(7, &[])]);
     }
 }
 
@@ -199,8 +216,7 @@ fn stale_addresses_are_withdrawn() {
     for options in [vec![server_id(), ia.clone()], vec![ia]] {
         let kind = if options.len() == 2 { MessageType::Renew } else { MessageType::Rebind };
         let message = reply(&config, kind, &options).unwrap();
-        let addrs = vec![(addr(ADDR), INFINITE), (addr("2001:db8:9::1"), 0)];
-        assert_eq!(associations(&message), [(7, INFINITE, addrs, None)]);
+        assert_eq!(associations(&message), [assigned(7, &["2001:db8:9::1"])]);
     }
 }
 
@@ -208,22 +224,21 @@ fn stale_addresses_are_withdrawn() {
 fn hints_of_a_solicit_do_not_matter() {
     let hint = ia_na(7, &["2001:db8:9::1"]);
     let message = reply(&config(), MessageType::Solicit, &[hint]).unwrap();
-    let addrs = vec![(addr(ADDR), INFINITE)];
-    assert_eq!(associations(&message), [(7, INFINITE, addrs, None)]);
+    assert_eq!(associations(&message), [assigned(7, &[])]);
 }
 
 #[test]
 fn one_address_only() {
     let options = [
-        ia_na(1, &[]),
+        // dhcproto puts the later one of equals first.
         ia_na(2, &[]),
+        ia_na(1, &[]),
         DhcpOption::IATA(IATA { id: 3, opts: DhcpOptions::default() }),
         DhcpOption::IAPD(IAPD { id: 4, t1: 0, t2: 0, opts: DhcpOptions::default() }),
     ];
     let message = reply(&config(), MessageType::Solicit, &options).unwrap();
-    let [first, second] = &associations(&message)[..] else { panic!("two associations") };
-    assert_eq!(first, &(1, INFINITE, vec![(addr(ADDR), INFINITE)], None));
-    assert_eq!(second, &(2, 0, vec![], Some(Status::NoAddrsAvail)));
+    let none = Ia { id: 2, t1: 0, addrs: vec![], status: Some(Status::NoAddrsAvail) };
+    assert_eq!(associations(&message), [assigned(1, &[]), none]);
     let Some(DhcpOption::IATA(temporary)) = message.opts().get(OptionCode::IATA) else {
         panic!("no IA_TA")
     };
@@ -231,8 +246,7 @@ fn one_address_only() {
     let Some(DhcpOption::IAPD(prefixes)) = message.opts().get(OptionCode::IAPD) else {
         panic!("no IA_PD")
     };
-    // dhcproto has no name for code 6, NoPrefixAvail.
-    assert_eq!(status_of(&prefixes.opts), Some(Status::from(6)));
+    assert_eq!(status_of(&prefixes.opts), Some(Status::NoPrefixAvail));
 }
 
 #[test]

@@ -36,8 +36,7 @@ fn any_address_is_answered() {
     let config = config();
     for target in ["fe80::1", "2001:db8:1::77", "2001:db8:ffff::1", "fe80::1234"] {
         for source in ["fe80::2", "2001:db8:1::1"] {
-            let (message, dst) =
-                reply(&config, source, &solicit(target, addr(source))).unwrap();
+            let (message, dst) = reply(&config, source, &solicit(target, addr(source))).unwrap();
             assert_eq!(dst, addr(source));
             let (na, mut options) = NeighborMessage::parse(&message).unwrap();
             assert_eq!((na.kind, na.target_addr()), (136, addr(target)));
