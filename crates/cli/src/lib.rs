@@ -2,13 +2,24 @@
 #![forbid(unsafe_code)]
 
 pub mod completion;
+pub mod config;
+pub mod configure_ns;
+pub mod configure_ns;
+pub mod discover;
 pub mod flags;
 pub mod help;
 pub mod log;
 pub mod man;
+pub mod namespace;
+pub mod namespace;
 pub mod parse;
+pub mod report;
+pub mod resolv;
 pub mod said;
+pub mod start;
 pub mod version;
+
+pub use self::start::main;
 
 /// Files in the repository that are made from the table of flags: path from its root, and contents.
 /// `cargo xtask man` and `cargo xtask completions` write them; a test compares them.

@@ -35,7 +35,7 @@ fn shell(name: &str, args: &[&str], script: &str) -> Option<(bool, String)> {
         .stderr(Stdio::piped())
         .spawn();
     let Ok(mut child) = child else {
-        println!("SKIPPED: {name} is not installed");
+        eprintln!("SKIPPED: {name} is not installed");
         return None;
     };
     // The shell may have ended already; its output tells.

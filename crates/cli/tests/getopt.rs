@@ -24,7 +24,7 @@ type Reading = Vec<Vec<u8>>;
 #[test]
 fn same_as_getopt_long() {
     let Some(oracle) = Oracle::build() else {
-        println!("SKIPPED: no C compiler (cc), so there is no getopt_long to compare with");
+        eprintln!("SKIPPED: no C compiler (cc), so there is no getopt_long to compare with");
         return;
     };
     let oracle = RefCell::new(oracle);

@@ -1,0 +1,179 @@
+//! What the command line means.
+//!
+//! [`Run`] follows from what was said alone: which namespaces, in the foreground or not, which files.
+//! [`Network`] needs what was found on the host as well ([`Host`]): it is the network the guest will
+//! see, complete with all defaults and with what one choice implies for another.
+
+mod dns;
+mod network;
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+
+use wire::ethernet::MacAddr;
+
+pub use self::network::{Copying, Network, Note};
+use crate::said::{Said, User};
+
+/// A network interface of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Index, from 1.
+    pub index: u32,
+    /// Name.
+    pub name: String,
+}
+
+/// What was found out about the host's network. A family that is switched off is `None`, and so is one
+/// without any interface to look like.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Host {
+    /// The IPv4 template.
+    pub v4: Option<HostIpv4>,
+    /// The IPv6 template.
+    pub v6: Option<HostIpv6>,
+    /// `nameserver` lines of resolv.conf in order, both families, without zones.
+    pub resolvers: Vec<IpAddr>,
+    /// The first `search` line of resolv.conf.
+    pub search: Vec<String>,
+}
+
+/// The interface that is the template for IPv4.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostIpv4 {
+    /// The interface.
+    pub interface: Interface,
+    /// Its most specific address, with the prefix length.
+    pub address: Option<(Ipv4Addr, u8)>,
+    /// Next hop of the default route.
+    pub gateway: Option<Ipv4Addr>,
+}
+
+/// The interface that is the template for IPv6.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostIpv6 {
+    /// The interface.
+    pub interface: Interface,
+    /// Its global address with the longest prefix.
+    pub address: Option<Ipv6Addr>,
+    /// Its link-local address.
+    pub link_local: Option<Ipv6Addr>,
+    /// Next hop of the default route.
+    pub gateway: Option<Ipv6Addr>,
+}
+
+/// The network namespace to connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A new one, in which a command runs; the default shell if there are no words.
+    Command(Vec<OsString>),
+    /// That of a process.
+    Process(i32),
+    /// The one behind a path.
+    Path(PathBuf),
+}
+
+impl Target {
+    /// Path of a namespace that exists already.
+    #[must_use]
+    pub fn path(&self) -> Option<PathBuf> {
+        match self {
+            Self::Command(_) => None,
+            Self::Process(pid) => Some(format!("/proc/{pid}/ns/net").into()),
+            Self::Path(path) => Some(path.clone()),
+        }
+    }
+}
+
+/// The user namespace to be in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UserNamespace {
+    /// The one we were started in.
+    Own,
+    /// A new one.
+    New,
+    /// The one behind a path.
+    Path(PathBuf),
+}
+
+/// How to run, as far as the network does not matter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The network namespace.
+    pub target: Target,
+    /// The user namespace.
+    pub user_namespace: UserNamespace,
+    /// A command gets a PID namespace of its own.
+    pub pid_namespace: bool,
+    /// End when the namespace at the target's path is gone.
+    pub quit_with_namespace: bool,
+    /// User to change to, if one was named.
+    pub run_as: Option<User>,
+    /// Host name in the namespace of a command, if one was given.
+    pub hostname: Option<String>,
+    /// MAC address to give the interface in the namespace.
+    pub ns_mac: Option<MacAddr>,
+    /// Stay in the foreground.
+    pub foreground: bool,
+    /// Where to write the process ID.
+    pub pid_file: Option<PathBuf>,
+    /// Where to record the guest's traffic.
+    pub pcap: Option<PathBuf>,
+    /// Seconds between rows of event counters, from 1.
+    pub stats: Option<u64>,
+    /// Messages worth a line.
+    pub level: log::LevelFilter,
+}
+
+impl Run {
+    /// What was said, completed.
+    #[must_use]
+    pub fn new(said: &Said) -> Self {
+        let target = match (&said.netns, said.pid) {
+            (Some(path), _) => Target::Path(namespace_path(path)),
+            (None, Some(pid)) => Target::Process(pid),
+            (None, None) => Target::Command(said.command.clone()),
+        };
+        let user_namespace = match (&target, &said.userns) {
+            _ if said.netns_only => UserNamespace::Own,
+            (_, Some(path)) => UserNamespace::Path(path.clone()),
+            (Target::Process(pid), None) => {
+                UserNamespace::Path(format!("/proc/{pid}/ns/user").into())
+            }
+            (Target::Path(_), None) => UserNamespace::Own,
+            (Target::Command(_), None) => UserNamespace::New,
+        };
+        let spawns = matches!(target, Target::Command(_));
+        let wanted = crate::log::level(said);
+        // The terminal belongs to the command, unless somebody wants to debug.
+        let quiet = spawns && wanted == log::LevelFilter::Info;
+        let level = if quiet { log::LevelFilter::Warn } else { wanted };
+        Self {
+            target,
+            user_namespace,
+            pid_namespace: !said.no_pidns,
+            quit_with_namespace: !spawns && !said.no_netns_quit,
+            run_as: said.runas,
+            hostname: said.hostname.clone(),
+            ns_mac: said.ns_mac,
+            foreground: said.foreground || spawns,
+            pid_file: said.pid_file.clone(),
+            pcap: said.pcap.clone(),
+            stats: said.stats.filter(|&delay| delay > 0),
+            level,
+        }
+    }
+}
+
+/// A name without a slash is one that ip-netns(8) knows.
+fn namespace_path(typed: &Path) -> PathBuf {
+    if typed.as_os_str().as_encoded_bytes().contains(&b'/') {
+        typed.to_owned()
+    } else {
+        Path::new("/run/netns").join(typed)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
