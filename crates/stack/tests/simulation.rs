@@ -1,0 +1,80 @@
+//! The stack in the simulation: every byte right, nothing stuck, no rule broken, whatever the link does.
+//!
+//! `SIM_SEED=n cargo test -p stack --test simulation one_seed -- --nocapture` runs one seed again and
+//! prints what happened.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use stack::sim::Scenario;
+use stack::sim::scenario::{Failure, Kind, Report};
+
+/// Seeds per test function: a test runner with a process per test spreads them over the processors.
+const SHARD: u64 = 125;
+
+fn run(scenario: &Scenario) -> Result<Report, Failure> {
+    catch_unwind(AssertUnwindSafe(|| scenario.run())).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        let what = format!("panic: {}", text.unwrap_or_default());
+        Err(Failure { kind: Kind::Wrong, at: std::time::Duration::ZERO, what })
+    })
+}
+
+fn seeds(seeds: impl IntoIterator<Item = u64>) {
+    let mut failed = Vec::new();
+    for seed in seeds {
+        let scenario = Scenario::from_seed(seed);
+        if let Err(failure) = run(&scenario) {
+            println!("seed {seed}: {failure}");
+            failed.push((scenario, failure));
+        }
+    }
+    if let Some((scenario, failure)) = failed.first().cloned() {
+        let seed = scenario.seed;
+        let panicked = failure.what.starts_with("panic");
+        let (simple, how) =
+            if panicked { (scenario, failure) } else { scenario.shrink(failure) };
+        let count = failed.len();
+        panic!("{count} seeds failed; run one again with SIM_SEED={seed}; simplest: {how}\n{simple:#?}");
+    }
+}
+
+fn shard(n: u64) {
+    seeds(n * SHARD..(n + 1) * SHARD);
+}
+
+macro_rules! thousand_seeds {
+    ($($name:ident = $n:literal),*) => {
+        mod thousand_seeds {
+            $(
+                #[test]
+                fn $name() {
+                    super::shard($n);
+                }
+            )*
+        }
+    };
+}
+
+thousand_seeds!(
+    to_125 = 0,
+    to_250 = 1,
+    to_375 = 2,
+    to_500 = 3,
+    to_625 = 4,
+    to_750 = 5,
+    to_875 = 6,
+    to_1000 = 7
+);
+
+/// The seed in `SIM_SEED`, for a closer look.
+#[test]
+fn one_seed() {
+    let Some(seed) = std::env::var("SIM_SEED").ok().and_then(|text| text.parse().ok()) else {
+        return;
+    };
+    let scenario = Scenario::from_seed(seed);
+    println!("{scenario:#?}");
+    println!("{:#?}", run(&scenario));
+    seeds([seed]);
+}
