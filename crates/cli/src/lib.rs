@@ -4,13 +4,11 @@
 pub mod completion;
 pub mod config;
 pub mod configure_ns;
-pub mod configure_ns;
 pub mod discover;
 pub mod flags;
 pub mod help;
 pub mod log;
 pub mod man;
-pub mod namespace;
 pub mod namespace;
 pub mod parse;
 pub mod report;
