@@ -22,6 +22,8 @@ const CANNOT: i32 = 77;
 const SKIP_STATUS: i32 = 78;
 /// An ordinary user: no name, no capabilities, no supplementary groups.
 const ORDINARY: &str = "1000";
+/// Where programs are.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Limit for the rig's own short commands.
 const SHORT: Duration = Duration::from_secs(20);
 
@@ -218,9 +220,8 @@ impl Rig {
 
     /// Ends the test as skipped unless all of `tools` are in the `PATH`.
     pub fn needs(&self, tools: &[&str]) -> Result<()> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
         for tool in tools {
-            if !std::env::split_paths(&path).any(|dir| dir.join(tool).exists()) {
+            if !PATH.split(':').any(|dir| Path::new(dir).join(tool).exists()) {
                 bail!(RigError(format!("the program {tool} is not installed")));
             }
         }
@@ -248,6 +249,8 @@ impl Rig {
         let mut command = Command::new(words.next().unwrap_or_else(|| OsStr::new("false")));
         command.args(words).current_dir(self.tmp());
         command
+            // What the ordinary user may not look into would change execvp's error.
+            .env("PATH", PATH)
             .env("LC_ALL", "C")
             .env("SHELL", "/bin/sh")
             .env_remove(INSIDE)
