@@ -45,6 +45,20 @@ impl Gate {
     }
 }
 
+/// The parent's side of the wait: dropped unused, it ends the child.
+#[derive(Debug)]
+pub struct Release(OwnedFd);
+
+impl Release {
+    /// Lets the child pass its [`Gate`].
+    ///
+    /// # Errors
+    /// `EPIPE` if it ended before.
+    pub fn release(self) -> io::Result<()> {
+        Ok(rustix::io::write(self.0, &[1]).map(drop)?)
+    }
+}
+
 /// Starts a process in new namespaces, which runs `job` and ends with the status it returns.
 ///
 /// # Errors
@@ -131,15 +145,9 @@ impl Child {
         self.pid
     }
 
-    /// Lets the child pass its [`Gate`].
-    ///
-    /// # Errors
-    /// `EPIPE` if it ended before.
-    pub fn release(&mut self) -> io::Result<()> {
-        match self.gate.take() {
-            Some(gate) => Ok(rustix::io::write(gate, &[1]).map(drop)?),
-            None => Ok(()),
-        }
+    /// What lets the child pass its [`Gate`]; `None` if that was taken before.
+    pub fn take_release(&mut self) -> Option<Release> {
+        self.gate.take().map(Release)
     }
 
     /// How it ended: its exit status, 128 + n if signal n killed it, `None` while it runs.

@@ -1,0 +1,346 @@
+//! The guest's side of the link: the tap interface in the target namespace, and with
+//! `--config-net` its addresses and routes.
+//!
+//! All of it runs on a thread that is in the target network namespace.
+
+use std::ffi::OsStr;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+
+use anyhow::{Result, anyhow};
+use sys::netlink::{
+    Address, Family, Link, LinkChange, Netlink, NewAddress, NewRoute, Route, RouteCopy,
+};
+use sys::tun::{Offload, Tap};
+use wire::ethernet::MacAddr;
+
+use crate::config::{Copying, Network};
+use crate::discover::{Discovery, Template};
+use crate::start::{failure, reason};
+
+/// Index of `lo` in every network namespace.
+const LOOPBACK: u32 = 1;
+/// Length of the queue towards the guest, in packets. The default of 1000 is less than a TCP window
+/// of small packets, and what does not fit is lost without a word.
+const TX_QUEUE_LEN: u32 = 32_768;
+/// Prefix length of an IPv6 address that was not copied.
+const PREFIX6: u8 = 64;
+
+/// The interface in the namespace, ready for traffic.
+#[derive(Debug)]
+pub struct GuestInterface {
+    /// Its other end.
+    pub tap: Tap,
+    /// Its index in the namespace.
+    pub index: u32,
+    /// Its MAC address: that of the guest.
+    pub mac: MacAddr,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// Its link-local address, where `--config-net` brought it up.
+    pub link_local: Option<Ipv6Addr>,
+    /// IPv4 is possible in the namespace.
+    pub ipv4: bool,
+    /// IPv6 is possible in the namespace.
+    pub ipv6: bool,
+}
+
+/// Opens the tap in the network namespace of the calling thread and configures what was asked for.
+///
+/// # Errors
+/// When the interface cannot be had, or refuses part of its configuration.
+pub fn set_up(
+    network: &Network,
+    discovery: &Discovery,
+    mac: Option<MacAddr>,
+) -> Result<GuestInterface> {
+    let mut netlink =
+        Netlink::open().map_err(|error| failure("Failed to open netlink socket", &error))?;
+    let up = LinkChange { up: Some(true), ..LinkChange::default() };
+    netlink
+        .change_link(LOOPBACK, &up)
+        .map_err(|error| failure("Couldn't bring up loopback interface in namespace", &error))?;
+    let name = network.ns_interface.as_str();
+    let lookup = |error| failure("Couldn't find interface in namespace", &error);
+    let existing = netlink.link_named(name).map_err(lookup)?;
+    let tap = Tap::open(OsStr::new(name), Offload::Udp).map_err(no_tap)?;
+    let made_here = existing.is_none();
+    let link = match existing {
+        Some(link) => link,
+        None => netlink
+            .link_named(&tap.name().to_string_lossy())
+            .map_err(lookup)?
+            .ok_or_else(|| anyhow!("Interface {name} vanished from namespace"))?,
+    };
+    let mut interface = GuestInterface {
+        tap,
+        index: link.index,
+        mac: mac.or(link.mac.map(MacAddr)).unwrap_or(MacAddr([0; 6])),
+        mtu: link.mtu,
+        link_local: None,
+        ipv4: network.stack.v4.is_some(),
+        ipv6: network.stack.v6.is_some(),
+    };
+    let mut change = LinkChange {
+        mac: mac.map(|mac| mac.0),
+        tx_queue_len: made_here.then_some(TX_QUEUE_LEN),
+        ..LinkChange::default()
+    };
+    if network.config_net {
+        change.up = Some(true);
+        // No duplicate address detection on the link-local address, which would take a second.
+        change.no_arp = interface.ipv6.then_some(true);
+        interface.mtu = set_mtu(&mut netlink, &link, network.stack.mtu);
+    }
+    if change != LinkChange::default() {
+        netlink
+            .change_link(link.index, &change)
+            .map_err(|error| failure("Couldn't configure interface in namespace", &error))?;
+    }
+    if network.config_net {
+        let mut configure = Configure { netlink, network, discovery, interface: &mut interface };
+        configure.link_local();
+        configure.addresses()?;
+        configure.routes()?;
+    }
+    Ok(interface)
+}
+
+/// The kernel tells these apart: no access to the node, or to the namespace.
+fn no_tap(error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => failure("Failed to open() /dev/net/tun", &error),
+        io::ErrorKind::PermissionDenied if reason(&error).starts_with("Permission denied") => {
+            failure("Failed to open() /dev/net/tun", &error)
+        }
+        _ => failure("TUNSETIFF ioctl on /dev/net/tun failed", &error),
+    }
+}
+
+/// Sets the MTU and returns what it is now. One that the kernel does not want is not worth a
+/// failure: its own works, too.
+fn set_mtu(netlink: &mut Netlink, link: &Link, mtu: Option<u16>) -> u32 {
+    let mtu = mtu.map_or(link.mtu, u32::from);
+    if mtu == link.mtu {
+        return mtu;
+    }
+    let change = LinkChange { mtu: Some(mtu), ..LinkChange::default() };
+    match netlink.change_link(link.index, &change) {
+        Ok(()) => mtu,
+        Err(error) => {
+            log::debug!("MTU {mtu} in namespace: {}", reason(&error));
+            link.mtu
+        }
+    }
+}
+
+struct Configure<'a> {
+    netlink: Netlink,
+    network: &'a Network,
+    discovery: &'a Discovery,
+    interface: &'a mut GuestInterface,
+}
+
+impl Configure<'_> {
+    /// Takes note of the link-local address that coming up made, marks it as free of duplicate
+    /// address detection (which waits in a queue of the kernel's), and turns neighbour discovery on.
+    fn link_local(&mut self) {
+        if !self.interface.ipv6 {
+            return;
+        }
+        let index = self.interface.index;
+        let addresses = self.netlink.addresses(Family::V6, index).unwrap_or_default();
+        for address in addresses.iter().filter(|address| address.link_scope) {
+            if let IpAddr::V6(addr) = address.addr {
+                self.interface.link_local.get_or_insert(addr);
+            }
+            if let Err(error) = self.netlink.skip_dad(address) {
+                log::debug!("{} in namespace: {}", address.addr, reason(&error));
+            }
+        }
+        let change = LinkChange { no_arp: Some(false), ..LinkChange::default() };
+        if let Err(error) = self.netlink.change_link(index, &change) {
+            log::warn!("Couldn't turn on neighbour discovery: {}", reason(&error));
+        }
+    }
+
+    /// Addresses of both families. Routes come after all of them: one of IPv4 may lead through a
+    /// neighbour of IPv6.
+    fn addresses(&mut self) -> Result<()> {
+        let stack = &self.network.stack;
+        if let Some(v4) = &stack.v4 {
+            let fixed = Some((IpAddr::from(v4.addr), v4.prefix_len));
+            let template = copied(self.network.copy4.addresses, self.discovery.ipv4.as_ref());
+            let result = self.family_addresses(template, fixed);
+            self.interface.ipv4 =
+                possible(result, v4.local_mode, "IPv4", "address(es) in namespace")?;
+        }
+        if let Some(v6) = &stack.v6 {
+            let fixed = v6.addr.map(|addr| (IpAddr::from(addr), PREFIX6));
+            let template = copied(self.network.copy6.addresses, self.discovery.ipv6.as_ref());
+            let result = self.family_addresses(template, fixed);
+            self.interface.ipv6 =
+                possible(result, v6.local_mode, "IPv6", "address(es) in namespace")?;
+        }
+        Ok(())
+    }
+
+    fn family_addresses(
+        &mut self,
+        template: Option<&Template>,
+        fixed: Option<(IpAddr, u8)>,
+    ) -> io::Result<()> {
+        let index = self.interface.index;
+        match (template, fixed) {
+            (Some(template), _) => template.addresses.iter().try_for_each(|address: &Address| {
+                unless_there(self.netlink.copy_address(address, index))
+            }),
+            (None, Some((addr, prefix_len))) => {
+                unless_there(self.netlink.add_address(&NewAddress { index, addr, prefix_len }))
+            }
+            (None, None) => Ok(()),
+        }
+    }
+
+    fn routes(&mut self) -> Result<()> {
+        let stack = &self.network.stack;
+        if let Some(v6) = stack.v6.as_ref().filter(|_| self.interface.ipv6) {
+            let on_link = |gateway: Ipv6Addr| {
+                gateway.is_unicast_link_local()
+                    || v6.addr.is_some_and(|addr| same_prefix(addr.into(), gateway.into(), PREFIX6))
+            };
+            let gateway = v6.gateway.map(|gateway| (IpAddr::from(gateway), on_link(gateway)));
+            let template = self.discovery.ipv6.as_ref();
+            let result = self.family_routes(Family::V6, self.network.copy6, template, gateway);
+            self.interface.ipv6 = possible(result, v6.local_mode, "IPv6", "route(s) in guest")?;
+        }
+        if let Some(v4) = stack.v4.as_ref().filter(|_| self.interface.ipv4) {
+            let on_link = |gateway| same_prefix(v4.addr.into(), gateway, v4.prefix_len);
+            let gateway = v4.gateway.map(IpAddr::from).map(|gateway| (gateway, on_link(gateway)));
+            let template = self.discovery.ipv4.as_ref();
+            let result = self.family_routes(Family::V4, self.network.copy4, template, gateway);
+            self.interface.ipv4 = possible(result, v4.local_mode, "IPv4", "route(s) in guest")?;
+        }
+        Ok(())
+    }
+
+    /// `gateway` comes with whether the prefix of the address includes it.
+    fn family_routes(
+        &mut self,
+        family: Family,
+        copying: Copying,
+        template: Option<&Template>,
+        gateway: Option<(IpAddr, bool)>,
+    ) -> io::Result<()> {
+        let index = self.interface.index;
+        if let Some(template) = copied(copying.routes, template) {
+            let there = self.netlink.routes(family, Some(index))?;
+            let wanted = template.routes.iter().filter(|route| !made_by_kernel(route, &there));
+            let copies = wanted.filter_map(|route| route.retarget(template.index, index));
+            return copy_in_any_order(copies.collect(), |copy| self.netlink.copy_route(copy));
+        }
+        let Some((gateway, on_link)) = gateway else { return Ok(()) };
+        if !on_link {
+            let length = if gateway.is_ipv4() { 32 } else { 128 };
+            let destination = (gateway, length);
+            let route = NewRoute { index, destination, gateway: None };
+            unless_there(self.netlink.add_route(&route))?;
+        }
+        let anywhere = match gateway {
+            IpAddr::V4(_) => IpAddr::from([0; 4]),
+            IpAddr::V6(_) => IpAddr::from([0; 16]),
+        };
+        let route = NewRoute { index, destination: (anywhere, 0), gateway: Some(gateway) };
+        unless_there(self.netlink.add_route(&route))
+    }
+}
+
+fn copied(copy: bool, template: Option<&Template>) -> Option<&Template> {
+    template.filter(|_| copy)
+}
+
+/// The kernel makes the route to an address's prefix by itself: the host's is not needed beside it.
+fn made_by_kernel(route: &Route, there: &[Route]) -> bool {
+    route.by_kernel
+        && there.iter().any(|other| {
+            (other.destination, other.prefix_len) == (route.destination, route.prefix_len)
+        })
+}
+
+/// Adds routes that may depend on each other, as often as that gets us further. What remains leads
+/// to gateways that cannot be reached.
+fn copy_in_any_order(
+    mut pending: Vec<RouteCopy>,
+    mut add: impl FnMut(&RouteCopy) -> io::Result<()>,
+) -> io::Result<()> {
+    loop {
+        let before = pending.len();
+        let mut later = Vec::new();
+        for copy in pending {
+            match unless_there(add(&copy)) {
+                Ok(()) => {}
+                Err(error) if unreachable(&error) => later.push(copy),
+                Err(error) => return Err(error),
+            }
+        }
+        if later.is_empty() || later.len() == before {
+            if !later.is_empty() {
+                log::debug!("{} routes lead nowhere in namespace", later.len());
+            }
+            return Ok(());
+        }
+        pending = later;
+    }
+}
+
+fn unreachable(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable)
+}
+
+/// Something that is there already is as good as made.
+fn unless_there(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+/// Whether the namespace does the family. In local mode a kernel without it is no reason to fail.
+fn possible(result: io::Result<()>, local_mode: bool, family: &str, what: &str) -> Result<bool> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if local_mode && error.kind() == io::ErrorKind::Unsupported => {
+            log::warn!("{family} not supported, disabling");
+            Ok(false)
+        }
+        Err(error) => Err(failure(&format!("Couldn't set {family} {what}"), &error)),
+    }
+}
+
+/// Whether two addresses share the first `prefix_len` bits.
+fn same_prefix(a: IpAddr, b: IpAddr, prefix_len: u8) -> bool {
+    let bits = |addr| match addr {
+        IpAddr::V4(addr) => u128::from(addr.to_bits()) << 96,
+        IpAddr::V6(addr) => addr.to_bits(),
+    };
+    let mask = u128::MAX.checked_shl(128 - u32::from(prefix_len)).unwrap_or(0);
+    a.is_ipv4() == b.is_ipv4() && (bits(a) ^ bits(b)) & mask == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes() {
+        let same = |a: &str, b: &str, len| same_prefix(a.parse().unwrap(), b.parse().unwrap(), len);
+        assert!(same("192.0.2.1", "192.0.2.254", 24));
+        assert!(!same("192.0.2.1", "192.0.3.1", 24));
+        assert!(same("192.0.2.1", "203.0.113.9", 0));
+        assert!(!same("192.0.2.1", "192.0.2.2", 32));
+        assert!(same("2001:db8::1", "2001:db8::ffff:1", 64));
+        assert!(!same("2001:db8::1", "2001:db8:0:1::1", 64));
+        assert!(same("2001:db8::1", "2001:db8::1", 128));
+        assert!(!same("::1", "0.0.0.1", 0));
+    }
+}

@@ -1,0 +1,318 @@
+//! The start, from the command line to the loop.
+//!
+//! [`run`] tells it from top to bottom: look at the host, open what needs privilege, give up
+//! privileges, go to the background, run. Each stage leaves behind what later ones can no longer
+//! get.
+
+pub mod drop;
+mod entry;
+mod settings;
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use engine::{EVENT_KINDS, ExitReason, HostOptions, Neighbours, Parts, StatsReport, Worker};
+use stack::flow::Secret;
+use sys::daemon::{self, Forked, Parent, PidFile};
+use sys::netns;
+use sys::privileges::{self, Identity};
+use sys::process::{Child, Inherited};
+use sys::socket::Device;
+
+use crate::config::{Network, Run};
+use crate::configure_ns::{self, GuestInterface};
+use crate::discover::{self, Discovery, Template};
+use crate::namespace::{self, Entered, Named};
+use crate::said::{Mode, Said};
+use crate::{log as sink, report};
+
+pub use self::entry::main;
+
+/// Connects a network namespace, and returns the exit status once that is over.
+///
+/// # Errors
+/// When the start fails; afterwards, when moving packets does.
+pub fn run(mode: Mode, said: &Said) -> Result<u8> {
+    // What was handed to us by descriptor is opened before we close what else we inherited.
+    let run = Run::new(said);
+    fail("Couldn't open standard descriptors", sys::fd::ensure_standard())?;
+    let named = Named::open(&run)?;
+    close_inherited(&named);
+    let inherited = fail("Couldn't set limits and signals", Inherited::take_over())?;
+    sink::start(run.level);
+
+    // The host's network, and the one the guest will see.
+    let discovery = discover::discover(said)?;
+    let mut network = Network::new(mode, said, &discovery.host, duid_time());
+    tell(mode, &discovery, &network);
+
+    // Everything that takes privileges we have now.
+    let identity = identity_to_assume(&run)?;
+    let pid_file = run.pid_file.as_deref().map(open_pid_file).transpose()?;
+    let pcap = run.pcap.as_deref().and_then(open_pcap);
+    let watch = named.watch(&run)?;
+    let stay_outside = identity.is_some() && privileges::is_administrator();
+    let mut entered = namespace::enter(named, &run, &inherited, stay_outside)?;
+    let guest = set_up_guest(&entered, &network, &discovery, &run)?;
+    let neighbours = follow_neighbours(&network, &discovery);
+    let random = random()?;
+    let mut command = entered.command.take();
+    without_impossible(&mut network, &guest);
+
+    // Nothing below needs them.
+    for stage in drop::STAGES {
+        fail(stage.failure(), stage.take(identity))?;
+    }
+
+    let background = match run.foreground {
+        true => None,
+        false => match fail("Couldn't fork", daemon::fork())? {
+            Forked::Parent(parent) => return Ok(leave_to(parent, pid_file)),
+            Forked::Child(background) => Some(background),
+        },
+    };
+
+    // After the last fork: what watches signals and descriptors watches those of its process.
+    let release = command.as_mut().and_then(Child::take_release);
+    let host = host_options(&network);
+    let settings = settings::read(random.seed);
+    let worker = Worker::new(Parts {
+        mtu: network.stack.mtu.unwrap_or(u16::try_from(guest.mtu).unwrap_or(u16::MAX)),
+        tap: guest.tap,
+        config: Arc::new(network.stack),
+        secret: Secret::new(random.key),
+        settings: stack::Settings {
+            guest_mac: Some(guest.mac),
+            link_local_seen: guest.link_local,
+            ..settings
+        },
+        host,
+        pcap,
+        watch,
+        child: command,
+        neighbours,
+        stats: run.stats.map(statistics),
+    });
+    let worker = fail("Couldn't set up event loop", worker)?;
+    match background {
+        Some(background) => fail("Couldn't leave terminal", background.detach())?,
+        None => write_pid(pid_file, std::process::id()),
+    }
+    if let Some(release) = release {
+        // The terminal is the command's now. One that is gone already is seen by the worker.
+        let _ = release.release();
+        sink::release_stderr();
+    }
+    status(worker.run())
+}
+
+/// Descriptors that nobody meant for us stay with us if the kernel cannot close them.
+fn close_inherited(named: &Named) {
+    if let Err(error) = sys::fd::close_inherited(&named.descriptors()) {
+        log::warn!("Couldn't close inherited descriptors: {}", reason(&error));
+    }
+}
+
+/// What was found and made of it.
+fn tell(mode: Mode, discovery: &Discovery, network: &Network) {
+    for notice in &discovery.notices {
+        log::info!("{notice}");
+    }
+    for note in &network.notes {
+        log::log!(note.level, "{}", note.text);
+    }
+    for line in report::block(mode, network).lines() {
+        log::info!("{line}");
+    }
+}
+
+/// Whom to change to, if we are not to stay who we are. Root of the machine is never to stay.
+fn identity_to_assume(run: &Run) -> Result<Option<Identity>> {
+    let current = Identity::current();
+    let wanted = match run.run_as {
+        Some(user) => Identity { uid: user.uid, gid: user.gid },
+        None if current.uid == 0 => {
+            let initial = privileges::in_initial_user_namespace();
+            if fail("Couldn't read /proc/self/uid_map", initial)? {
+                log::info!("Started as root, will change to nobody.");
+                privileges::nobody()
+            } else {
+                current
+            }
+        }
+        None => current,
+    };
+    Ok((wanted != current).then_some(wanted))
+}
+
+fn open_pid_file(path: &Path) -> Result<PidFile> {
+    fail(&format!("Couldn't open PID file {}", path.display()), PidFile::create(path))
+}
+
+/// A capture is a help, and the lack of it no reason to fail.
+fn open_pcap(path: &Path) -> Option<File> {
+    let mut options = File::options();
+    match options.write(true).create(true).truncate(true).mode(0o600).open(path) {
+        Ok(file) => {
+            log::info!("Saving packet capture to {}", path.display());
+            Some(file)
+        }
+        Err(error) => {
+            log::error!("Couldn't open {}: {}", path.display(), reason(&error));
+            None
+        }
+    }
+}
+
+/// Makes and configures the guest's interface, on a thread that visits its namespace.
+fn set_up_guest(
+    entered: &Entered,
+    network: &Network,
+    discovery: &Discovery,
+    run: &Run,
+) -> Result<GuestInterface> {
+    let visit = netns::in_network(entered.network.as_fd(), || {
+        configure_ns::set_up(network, discovery, run.ns_mac)
+    });
+    fail("Couldn't switch to pasta namespaces", visit)?
+}
+
+/// A family that the namespace turned out not to have is not offered.
+fn without_impossible(network: &mut Network, guest: &GuestInterface) {
+    if !guest.ipv4 {
+        network.stack.v4 = None;
+    }
+    if !guest.ipv6 {
+        network.stack.v6 = None;
+    }
+}
+
+/// Without the host's neighbours the guest sees our MAC address instead of theirs.
+fn follow_neighbours(network: &Network, discovery: &Discovery) -> Option<Neighbours> {
+    let used = |template: &Option<Template>, name: &Option<String>| {
+        template.as_ref().filter(|_| name.is_some()).map(|template| template.index)
+    };
+    let index4 = used(&discovery.ipv4, &network.template4);
+    let index6 = used(&discovery.ipv6, &network.template6);
+    index4.or(index6)?;
+    Neighbours::open(index4, index6)
+        .map_err(|error| log::warn!("Couldn't follow neighbours: {}", reason(&error)))
+        .ok()
+}
+
+/// The table of `--stats`, on standard error.
+fn statistics(seconds: u64) -> StatsReport {
+    let mut table = report::stats::Table::new(&EVENT_KINDS);
+    let report = Box::new(move |counts: &[u64]| {
+        let _ = io::stderr().write_all(table.row(counts).as_bytes());
+    });
+    StatsReport { interval: Duration::from_secs(seconds), report }
+}
+
+fn host_options(network: &Network) -> HostOptions {
+    let scope = network.stack.v6.as_ref().map_or(0, |v6| v6.scope_id);
+    HostOptions {
+        device_v4: network.outbound_if4.as_deref().and_then(Device::new),
+        device_v6: network.outbound_if6.as_deref().and_then(Device::new),
+        scope_id: scope,
+        ..HostOptions::default()
+    }
+}
+
+/// Random numbers for a start.
+struct Random {
+    key: [u8; 16],
+    seed: u64,
+}
+
+fn random() -> Result<Random> {
+    let mut key = [0; 16];
+    getrandom::fill(&mut key).map_err(|error| anyhow!("Couldn't get random numbers: {error}"))?;
+    let seed = getrandom::u64().map_err(|error| anyhow!("Couldn't get random numbers: {error}"))?;
+    Ok(Random { key, seed })
+}
+
+/// Seconds since 2000, modulo 2^32, as DHCPv6 identifies servers (RFC 8415 §11.2).
+fn duid_time() -> u32 {
+    const YEAR_2000: u64 = 946_684_800;
+    let now = sys::clock::realtime().as_secs().saturating_sub(YEAR_2000);
+    u32::try_from(now & u64::from(u32::MAX)).unwrap_or_default()
+}
+
+/// The end of the process that was started: its child is ready, or failed and has said why.
+fn leave_to(parent: Parent, pid_file: Option<PidFile>) -> u8 {
+    let pid = parent.pid();
+    match parent.wait() {
+        Ok(()) => {
+            write_pid(pid_file, pid);
+            0
+        }
+        Err(status) => status,
+    }
+}
+
+fn write_pid(file: Option<PidFile>, pid: u32) {
+    if let Some(Err(error)) = file.map(|file| file.write(pid)) {
+        log::error!("Couldn't write PID file: {}", reason(&error));
+    }
+}
+
+/// The exit status for the end of a run.
+fn status(reason: ExitReason) -> Result<u8> {
+    match reason {
+        ExitReason::Signal(_) | ExitReason::NamespaceGone => Ok(0),
+        ExitReason::Child(status) => Ok(status),
+        // The worker has said so.
+        ExitReason::TapGone => Ok(1),
+        ExitReason::Failed(error) => Err(failure("Couldn't wait for events", &error)),
+    }
+}
+
+/// An error with what failed in front, in one line.
+pub(crate) fn failure(what: &str, error: &io::Error) -> anyhow::Error {
+    anyhow!("{what}: {}", reason(error))
+}
+
+/// As [`failure`], for a result.
+fn fail<T>(what: &str, result: io::Result<T>) -> Result<T> {
+    result.map_err(|error| failure(what, &error))
+}
+
+/// The C library's text for an error, as other programs show it: without Rust's number behind it.
+pub(crate) fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    match error.raw_os_error() {
+        Some(number) => match text.strip_suffix(&format!(" (os error {number})")) {
+            Some(text) => text.to_owned(),
+            None => text,
+        },
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_what_others_look_for() {
+        let missing = io::Error::from_raw_os_error(2);
+        assert_eq!(reason(&missing), "No such file or directory");
+        assert_eq!(failure("X", &missing).to_string(), "X: No such file or directory");
+        assert_eq!(reason(&io::Error::other("own words")), "own words");
+    }
+
+    #[test]
+    fn an_end_has_a_status() {
+        assert_eq!(status(ExitReason::Child(37)).unwrap(), 37);
+        assert_eq!(status(ExitReason::NamespaceGone).unwrap(), 0);
+        assert_eq!(status(ExitReason::TapGone).unwrap(), 1);
+        assert!(status(ExitReason::Failed(io::Error::other("x"))).is_err());
+    }
+}

@@ -1,0 +1,66 @@
+//! Giving up what is not needed to move packets. The order is data: each stage may need what a
+//! later one takes away.
+
+use std::io;
+
+use sys::privileges::{self, Identity};
+
+/// One step on the way down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Change to the user and group we run as. Needs capabilities to set ids and groups.
+    Identity,
+    /// No core dumps and no debuggers: our memory has the guest's traffic in it. Changing ids may
+    /// reset this, so it comes after.
+    Dumping,
+    /// No program we might execute gives back anything.
+    NewPrivileges,
+    /// No capabilities in our user namespace, nor a way to get them.
+    Capabilities,
+}
+
+/// All stages, from first to last.
+pub const STAGES: [Stage; 4] =
+    [Stage::Identity, Stage::Dumping, Stage::NewPrivileges, Stage::Capabilities];
+
+impl Stage {
+    /// Takes the step. `identity` is whom to change to, if anybody.
+    ///
+    /// # Errors
+    /// Those of the system calls.
+    pub fn take(self, identity: Option<Identity>) -> io::Result<()> {
+        match self {
+            Self::Identity => identity.map_or(Ok(()), Identity::assume),
+            Self::Dumping => privileges::forbid_dumping(),
+            Self::NewPrivileges => privileges::forbid_new_privileges(),
+            Self::Capabilities => privileges::drop_capabilities(),
+        }
+    }
+
+    /// What failed, for the message.
+    #[must_use]
+    pub fn failure(self) -> &'static str {
+        match self {
+            Self::Identity => "Couldn't change user",
+            Self::Dumping => "Couldn't forbid core dumps",
+            Self::NewPrivileges => "Couldn't forbid new privileges",
+            Self::Capabilities => "Couldn't drop capabilities",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(stage: Stage) -> usize {
+        STAGES.iter().position(|other| *other == stage).unwrap()
+    }
+
+    #[test]
+    fn every_stage_has_what_it_needs() {
+        assert!(place(Stage::Identity) < place(Stage::Capabilities));
+        assert!(place(Stage::Identity) < place(Stage::Dumping));
+        assert!(place(Stage::NewPrivileges) < place(Stage::Capabilities));
+    }
+}

@@ -1,0 +1,76 @@
+//! The way from `argv` to the exit status, the same for every name of the program.
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use sys::netlink::Netlink;
+
+use crate::parse::{self, Lookup, Request};
+use crate::said::Mode;
+use crate::{help, version};
+
+/// Runs the program. The status is 1 for every error, one line of which is on standard error.
+#[must_use]
+pub fn main() -> ExitCode {
+    let mut args = std::env::args_os();
+    let argv0 = args.next().unwrap_or_default();
+    match program(&argv0.to_string_lossy(), args) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            // With its causes, in one line.
+            log::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn program(argv0: &str, args: impl Iterator<Item = OsString>) -> anyhow::Result<u8> {
+    crate::log::start(log::LevelFilter::Info);
+    let Some(mode) = Mode::from_argv0(argv0) else {
+        anyhow::bail!("Cannot tell what to be from the name {argv0}: call me passt or pasta");
+    };
+    let mut warnings = Vec::new();
+    let request = parse::command_line(mode, argv0, args, &System, &mut warnings);
+    for warning in warnings {
+        log::warn!("{warning}");
+    }
+    match request {
+        Ok(Request::Help) => print(&help::text(mode, argv0)),
+        Ok(Request::Version) => print(&version::text(mode)),
+        Ok(Request::Run(said)) => match mode {
+            Mode::Passt => anyhow::bail!("passt mode is not available in this version"),
+            Mode::Pasta => return super::run(mode, &said),
+        },
+        Err(refusal) => {
+            log::error!("{refusal}");
+            if refusal.usage {
+                log::error!("{}", help::text(mode, argv0).trim_end());
+            }
+            return Ok(1);
+        }
+    }
+    Ok(0)
+}
+
+/// Writes to standard output. Who closes it does not want to read it.
+fn print(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+/// The system we run on.
+struct System;
+
+impl Lookup for System {
+    fn interface_index(&self, name: &str) -> io::Result<u32> {
+        /// `ENODEV`.
+        const NO_SUCH_DEVICE: i32 = 19;
+        let link = Netlink::open()?.link_named(name)?;
+        link.map(|link| link.index).ok_or_else(|| io::Error::from_raw_os_error(NO_SUCH_DEVICE))
+    }
+
+    fn read_text(&self, path: &Path) -> io::Result<String> {
+        std::fs::read_to_string(path)
+    }
+}
