@@ -1,0 +1,91 @@
+//! The programs as a shell sees them: streams, exit statuses and texts that callers rely on. Nothing here
+//! gets as far as a namespace.
+#![expect(clippy::unwrap_used, reason = "a test ends by panicking")]
+
+use std::process::{Command, Output, Stdio};
+
+const PASTA: &str = env!("CARGO_BIN_EXE_pasta");
+const PASST: &str = env!("CARGO_BIN_EXE_passt");
+
+fn run(program: &str, args: &[&str]) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } =
+        Command::new(program).args(args).stdin(Stdio::null()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code(), text(stdout), text(stderr))
+}
+
+#[test]
+fn version_and_help() {
+    let version = env!("CARGO_PKG_VERSION");
+    for (program, name) in [(PASTA, "pasta"), (PASST, "passt")] {
+        let (code, stdout, stderr) = run(program, &["--version"]);
+        assert_eq!((code, stderr.as_str()), (Some(0), ""));
+        assert_eq!(stdout.lines().next().unwrap(), format!("{name} {version}"));
+        assert!(stdout.ends_with("\n\n"));
+        let (code, stdout, stderr) = run(program, &["-q", "--help"]);
+        assert_eq!((code, stderr.as_str()), (Some(0), ""));
+        assert!(stdout.starts_with(&format!("Usage: {program} [OPTION]...")), "{stdout}");
+    }
+}
+
+#[test]
+fn usage_errors() {
+    // Podman looks for this wording, with the opening quote, to find out what an older version lacks.
+    let (code, stdout, stderr) = run(PASTA, &["--map-guest-addr-x", "1"]);
+    assert_eq!((code, stdout.as_str()), (Some(1), ""));
+    let mut lines = stderr.lines();
+    assert_eq!(lines.next().unwrap(), format!("{PASTA}: unrecognized option '--map-guest-addr-x'"));
+    assert!(lines.next().unwrap().starts_with("Usage: "));
+}
+
+#[test]
+fn mistakes_are_one_line_each() {
+    for (program, args, wanted) in [
+        (PASTA, "-f -m 65536", "MTU 65536 too large (max 65521)"),
+        (PASTA, "-f -m 12x", "Invalid MTU: 12x"),
+        (PASTA, "-f -a 127.0.0.1", "Invalid guest address: 127.0.0.1"),
+        (PASTA, "-f -a 192.0.2.5/33", "Invalid prefix length: 192.0.2.5/33"),
+        (PASTA, "-f -n 255.0.255.0", "Invalid prefix length: 255.0.255.0"),
+        (PASTA, "-o ::1", "Invalid or redundant outbound address: ::1"),
+        (PASTA, "-i nosuch", "Invalid interface name nosuch: No such device"),
+        (PASTA, "--netns x y", "Both --netns and PID or command given"),
+        (PASTA, "--log-file /dev/null", "--log-file is not available in this version"),
+        (PASTA, "-t 80", "Port forwarding is not available in this version: -t 80"),
+        (PASST, "-f extra", "Extra non-option argument: extra"),
+        (PASST, "-T none", "-T is for pasta mode only"),
+        (PASST, "-f", "passt mode is not available in this version"),
+    ] {
+        let args: Vec<&str> = args.split(' ').collect();
+        let (code, stdout, stderr) = run(program, &args);
+        assert_eq!((code, stdout.as_str()), (Some(1), ""), "{args:?}");
+        assert_eq!(stderr, format!("{wanted}\n"));
+    }
+}
+
+#[test]
+fn the_name_decides() {
+    let directory = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("names-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    for (name, first) in
+        [("passt.avx2", Some("passt ")), ("my-pasta-2", Some("pasta ")), ("cat", None)]
+    {
+        let link = directory.join(name);
+        std::os::unix::fs::symlink(PASTA, &link).unwrap();
+        let (code, stdout, stderr) = run(link.to_str().unwrap(), &["--version"]);
+        match first {
+            Some(first) => assert!(code == Some(0) && stdout.starts_with(first), "{stdout}"),
+            None => assert!(code == Some(1) && stderr.lines().count() == 1, "{stderr}"),
+        }
+    }
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn closed_streams_do_no_harm() {
+    for (args, wanted) in [("--version", 0), ("--bogus", 1), ("-m x", 1)] {
+        let script = format!("exec '{PASTA}' {args} <&- >&- 2>&-");
+        let status = Command::new("sh").arg("-c").arg(script).status().unwrap();
+        assert_eq!(status.code(), Some(wanted), "{args}");
+    }
+}
