@@ -278,3 +278,204 @@ pub(crate) fn is_unicast(ip: IpAddr) -> bool {
         IpAddr::V6(ip) => !ip.is_unspecified() && !ip.is_multicast(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{GUEST_MAC, config};
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn out(config: &Config, protocol: u8, dst: &str) -> String {
+        outbound(config, protocol, dst.parse().unwrap()).to.to_string()
+    }
+
+    /// Everything that can be mapped, mapped.
+    fn mapped() -> Config {
+        let mut config = config();
+        let v4 = config.v4.as_mut().unwrap();
+        v4.dns_match = Some("192.0.2.53".parse().unwrap());
+        v4.dns_host = Some("127.0.0.53".parse().unwrap());
+        v4.map_guest_addr = Some("192.0.2.3".parse().unwrap());
+        let v6 = config.v6.as_mut().unwrap();
+        v6.dns_match = Some("2001:db8::53".parse().unwrap());
+        v6.dns_host = Some("2001:db8:99::53".parse().unwrap());
+        v6.map_guest_addr = Some("2001:db8::3".parse().unwrap());
+        config
+    }
+
+    #[test]
+    fn dns_to_the_forwarded_address() {
+        let config = mapped();
+        for protocol in [protocol::TCP, protocol::UDP] {
+            for port in [53, 853] {
+                let to = |dst: &str| out(&config, protocol, &format!("{dst}:{port}"));
+                assert_eq!(to("192.0.2.53"), format!("127.0.0.53:{port}"));
+                assert_eq!(to("[2001:db8::53]"), format!("[2001:db8:99::53]:{port}"));
+                assert_eq!(to("192.0.2.54"), format!("192.0.2.54:{port}"));
+            }
+            assert_eq!(out(&config, protocol, "192.0.2.53:5353"), "192.0.2.53:5353");
+        }
+        assert_eq!(out(&config, protocol::ICMP, "192.0.2.53:53"), "192.0.2.53:53");
+    }
+
+    #[test]
+    fn dns_goes_before_loopback() {
+        let mut config = mapped();
+        let v4 = config.v4.as_mut().unwrap();
+        v4.dns_match = v4.map_host_loopback;
+        assert_eq!(out(&config, protocol::UDP, "192.0.2.2:53"), "127.0.0.53:53");
+        assert_eq!(out(&config, protocol::UDP, "192.0.2.2:80"), "127.0.0.1:80");
+        config.v4.as_mut().unwrap().dns_host = None;
+        assert_eq!(out(&config, protocol::UDP, "192.0.2.2:53"), "127.0.0.1:53");
+    }
+
+    #[test]
+    fn loopback_guest_address_and_others() {
+        let config = mapped();
+        assert_eq!(out(&config, protocol::TCP, "192.0.2.2:80"), "127.0.0.1:80");
+        assert_eq!(out(&config, protocol::TCP, "[fe80::1]:80"), "[::1]:80");
+        assert_eq!(out(&config, protocol::TCP, "192.0.2.3:80"), "192.0.2.1:80");
+        assert_eq!(out(&config, protocol::TCP, "[2001:db8::3]:80"), "[2001:db8:1::1]:80");
+        assert_eq!(out(&config, protocol::TCP, "198.51.100.1:80"), "198.51.100.1:80");
+        let mut unmapped = self::config();
+        unmapped.v4.as_mut().unwrap().map_host_loopback = None;
+        assert_eq!(out(&unmapped, protocol::TCP, "192.0.2.2:80"), "192.0.2.2:80");
+        assert_eq!(out(&unmapped, protocol::TCP, "192.0.2.3:80"), "192.0.2.3:80");
+        unmapped.v6.as_mut().unwrap().addr = None;
+        unmapped.v6.as_mut().unwrap().map_guest_addr = Some("2001:db8::3".parse().unwrap());
+        assert_eq!(out(&unmapped, protocol::TCP, "[2001:db8::3]:80"), "[2001:db8::3]:80");
+    }
+
+    #[test]
+    fn scopes_and_sources() {
+        let mut config = config();
+        assert_eq!(out(&config, protocol::UDP, "[fe80::2]:80"), "[fe80::2%7]:80");
+        assert_eq!(out(&config, protocol::UDP, "[ff02::fb]:80"), "[ff02::fb%7]:80");
+        assert_eq!(out(&config, protocol::UDP, "[ff05::2]:80"), "[ff05::2]:80");
+        assert_eq!(out(&config, protocol::UDP, "[2001:db8::1]:80"), "[2001:db8::1]:80");
+        let dst = "198.51.100.1:80".parse().unwrap();
+        assert_eq!(outbound(&config, protocol::TCP, dst).from, None);
+        config.v4.as_mut().unwrap().addr_out = Some("192.0.2.9".parse().unwrap());
+        config.v6.as_mut().unwrap().addr_out = Some("2001:db8::9".parse().unwrap());
+        assert_eq!(outbound(&config, protocol::TCP, dst).from, Some(ip("192.0.2.9")));
+        let dst = "[2001:db8::7]:80".parse().unwrap();
+        assert_eq!(outbound(&config, protocol::TCP, dst).from, Some(ip("2001:db8::9")));
+        config.v4 = None;
+        config.v6 = None;
+        assert_eq!(outbound(&config, protocol::TCP, dst), Outbound { to: dst, from: None });
+    }
+
+    #[test]
+    fn inbound_sources() {
+        let config = mapped();
+        let mut link = Link::new(&config, None, None);
+        link.observe_v4(config.v4.as_ref().unwrap(), "192.0.2.77".parse().unwrap());
+        link.observe_v6(config.v6.as_ref().unwrap(), "2001:db8:1::77".parse().unwrap());
+        let v4 = |source| inbound_source(&config, &link, ip(source)).unwrap().to_string();
+        assert_eq!(v4("127.0.0.1"), "192.0.2.2");
+        assert_eq!(v4("127.0.0.2"), "192.0.2.2", "any loopback: our own address");
+        assert_eq!(v4("192.0.2.1"), "192.0.2.3", "the shared address");
+        assert_eq!(v4("192.0.2.77"), "192.0.2.2", "the guest's own");
+        assert_eq!(v4("0.0.0.0"), "192.0.2.2");
+        assert_eq!(v4("198.51.100.7"), "198.51.100.7");
+        assert_eq!(v4("::1"), "fe80::1");
+        assert_eq!(v4("2001:db8:1::1"), "2001:db8::3");
+        assert_eq!(v4("2001:db8:1::77"), "fe80::1");
+        assert_eq!(v4("2001:db8:7::1"), "2001:db8:7::1");
+        for hidden in ["127.0.0.2", "192.0.2.77", "0.0.0.0", "2001:db8:1::77", "::"] {
+            assert_eq!(visible_source(&config, &link, ip(hidden)), None, "{hidden}");
+        }
+
+        let mut bare = self::config();
+        let v4 = bare.v4.as_mut().unwrap();
+        (v4.gateway, v4.map_host_loopback) = (None, None);
+        let link = Link::new(&bare, None, None);
+        assert_eq!(inbound_source(&bare, &link, ip("127.0.0.1")), None, "no name for it");
+        assert_eq!(inbound_source(&bare, &link, ip("192.0.2.1")), None);
+        bare.v4 = None;
+        assert_eq!(inbound_source(&bare, &link, ip("198.51.100.7")), None);
+    }
+
+    #[test]
+    fn offenders() {
+        let config = mapped();
+        let link = Link::new(&config, None, None);
+        let from = |offending: &str, peer: &str| {
+            offender(&config, &link, protocol::UDP, ip(offending), peer.parse().unwrap())
+        };
+        // The resolver behind --dns-forward is known by the forwarded address.
+        assert_eq!(from("127.0.0.53", "192.0.2.53:53"), Some(ip("192.0.2.53")));
+        assert_eq!(from("127.0.0.53", "198.51.100.1:53"), None);
+        assert_eq!(from("127.0.0.1", "192.0.2.2:99"), Some(ip("192.0.2.2")));
+        assert_eq!(from("203.0.113.1", "198.51.100.1:53"), Some(ip("203.0.113.1")));
+    }
+
+    #[test]
+    fn observed_addresses() {
+        let config = config();
+        let (v4, v6) = (config.v4.as_ref().unwrap(), config.v6.as_ref().unwrap());
+        let mut link = Link::new(&config, None, None);
+        assert_eq!(link.v4_seen(), Some(v4.addr));
+        for ignored in ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255"] {
+            link.observe_v4(v4, ignored.parse().unwrap());
+            assert_eq!(link.v4_seen(), Some(v4.addr), "{ignored}");
+        }
+        link.observe_v4(v4, "192.0.2.9".parse().unwrap());
+        assert_eq!(link.inbound_destination(ip("198.51.100.1")), Some(ip("192.0.2.9")));
+
+        assert_eq!(link.inbound_destination(ip("fe80::9")), None);
+        link.observe_v6(v6, "fe80::2".parse().unwrap());
+        link.observe_v6(v6, "2001:db8:1::2".parse().unwrap());
+        for ignored in ["::", "::1", "ff02::1"] {
+            link.observe_v6(v6, ignored.parse().unwrap());
+        }
+        assert_eq!(link.inbound_destination(ip("fe80::9")), Some(ip("fe80::2")));
+        assert_eq!(link.inbound_destination(ip("2001:db8::9")), Some(ip("2001:db8:1::2")));
+        link.assigned_v6(v6);
+        assert_eq!(link.v6_seen(), v6.addr);
+    }
+
+    #[test]
+    fn a_fixed_address_stays() {
+        let mut config = config();
+        config.v4.as_mut().unwrap().addr_fixed = true;
+        config.v6.as_mut().unwrap().addr_fixed = true;
+        let (v4, v6) = (config.v4.as_ref().unwrap(), config.v6.as_ref().unwrap());
+        let mut link = Link::new(&config, None, None);
+        link.observe_v4(v4, "192.0.2.9".parse().unwrap());
+        link.observe_v6(v6, "2001:db8:1::2".parse().unwrap());
+        link.observe_v6(v6, "fe80::2".parse().unwrap());
+        assert_eq!((link.v4_seen(), link.v6_seen()), (Some(v4.addr), v6.addr));
+        assert_eq!(link.v6_link_local_seen(), Some("fe80::2".parse().unwrap()), "that one moves");
+    }
+
+    #[test]
+    fn local_mode_adopts_the_first_link_local_address() {
+        let mut config = config();
+        let v6 = config.v6.as_mut().unwrap();
+        (v6.addr, v6.local_mode) = (None, true);
+        let v6 = config.v6.as_ref().unwrap();
+        let mut link = Link::new(&config, None, None);
+        assert_eq!((link.v6_seen(), link.v6_addr(v6)), (None, None));
+        link.observe_v6(v6, "fe80::2".parse().unwrap());
+        link.observe_v6(v6, "fe80::3".parse().unwrap());
+        assert_eq!(link.v6_addr(v6), Some("fe80::2".parse().unwrap()));
+        assert_eq!(link.v6_seen(), Some("fe80::2".parse().unwrap()));
+        assert_eq!(link.v6_link_local_seen(), Some("fe80::3".parse().unwrap()));
+        assert_eq!(visible_source(&config, &link, ip("fe80::2")), None);
+    }
+
+    #[test]
+    fn guest_mac() {
+        let config = config();
+        let mut link = Link::new(&config, None, None);
+        assert!(link.guest_mac().is_broadcast());
+        assert!(!link.observe_mac(MacAddr::ZERO) && !link.observe_mac(MacAddr([1; 6])));
+        assert!(link.observe_mac(GUEST_MAC) && !link.observe_mac(GUEST_MAC));
+        let route = link.route_to_guest(&config, ip("192.0.2.1"), ip("198.51.100.1"));
+        assert_eq!((route.dst_mac, route.src_mac), (GUEST_MAC, config.our_mac));
+    }
+}

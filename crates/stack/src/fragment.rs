@@ -279,3 +279,6 @@ fn write_fragment(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,3 +5,6 @@ mod ping;
 
 pub use error::{IcmpError, send_error};
 pub(crate) use ping::Pings;
+
+#[cfg(test)]
+mod tests;

@@ -73,11 +73,7 @@ fn ethernet<G: Guest, H: Host>(
     }
 }
 
-fn arp<G: Guest, H: Host>(
-    cx: &mut Cx<'_, G, H>,
-    source: MacAddr,
-    payload: &[u8],
-) -> Option<()> {
+fn arp<G: Guest, H: Host>(cx: &mut Cx<'_, G, H>, source: MacAddr, payload: &[u8]) -> Option<()> {
     cx.config.v4.as_ref()?;
     ArpPacket::parse(payload)?;
     answer::arp::on_packet(cx, source, payload);
@@ -255,3 +251,6 @@ fn udp<G: Guest, H: Host>(
     layers.udp.datagram(cx, ip, (header, payload), gso);
     Some(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,8 +18,12 @@ pub mod io;
 pub mod neigh;
 mod rate;
 pub mod segment;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod stats;
 pub mod tcp;
+#[cfg(test)]
+mod testing;
 pub mod time;
 mod udp;
 

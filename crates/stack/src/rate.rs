@@ -6,7 +6,7 @@ use crate::time::Instant;
 
 /// Lets through a few events per second; one per place that logs.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct RateLimit {
+pub(crate) struct RateLimit {
     window: Option<Instant>,
     count: u32,
 }
@@ -16,7 +16,7 @@ impl RateLimit {
     const BURST: u32 = 5;
 
     /// Whether this event may be reported.
-    pub fn allow(&mut self, now: Instant) -> bool {
+    pub(crate) fn allow(&mut self, now: Instant) -> bool {
         match self.window {
             Some(start) if now.since(start) <= Self::WINDOW => {}
             _ => *self = Self { window: Some(now), count: 0 },

@@ -125,8 +125,9 @@ impl Layout {
             let total = u16::try_from(packet.len() + transport_len).ok()?;
             let (header, options) = Ipv4Header::mut_from_prefix(packet).ok()?;
             header.total_len.set(total);
-            // Low bits on purpose: identifications count modulo 2^16.
-            header.id.set(header.id.get().wrapping_add((place.index & 0xffff) as u16));
+            // Identifications count modulo 2^16.
+            let index = u16::try_from(place.index & 0xffff).unwrap_or(0);
+            header.id.set(header.id.get().wrapping_add(index));
             let checksum = header.compute_checksum_with(options);
             header.checksum.set(checksum);
             checksum::pseudo_header_v4(header.src_addr(), header.dst_addr(), protocol, pseudo_len)
@@ -160,3 +161,6 @@ impl Layout {
         Some(())
     }
 }
+
+#[cfg(test)]
+mod tests;

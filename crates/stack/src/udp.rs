@@ -27,7 +27,7 @@ use crate::rate::RateLimit;
 use crate::time::Instant;
 
 /// The longest payload of a datagram in bytes, and of a burst of them (IPv6; IPv4 takes 20 less).
-pub const MAX_DATAGRAM: usize = 65_535 - udp::HEADER_LEN;
+pub(crate) const MAX_DATAGRAM: usize = 65_535 - udp::HEADER_LEN;
 
 /// Errors taken from one socket per event.
 const ERRORS: usize = 64;
@@ -210,7 +210,7 @@ fn open_socket<H: Host>(
     }
 }
 
-fn unspecified(like: IpAddr) -> IpAddr {
+pub(crate) fn unspecified(like: IpAddr) -> IpAddr {
     match like {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -258,3 +258,6 @@ fn quote(out: &mut [u8], key: &FlowKey, header: UdpHeader, payload: &[u8]) -> Op
     out.get_mut(..udp::HEADER_LEN)?.copy_from_slice(header.as_bytes());
     Some(known)
 }
+
+#[cfg(test)]
+mod tests;

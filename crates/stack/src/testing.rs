@@ -1,0 +1,452 @@
+//! A guest's link and a host made of vectors, for the tests of this crate.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use etherparse::{PacketBuilder, PacketBuilderStep};
+use wire::ethernet::MacAddr;
+
+use crate::config::{Config, Ipv4Config, Ipv6Config, Services};
+use crate::flow::{FlowId, Secret};
+use crate::io::{
+    DatagramBurst, FrameMeta, Gso, Guest, HEADROOM, Host, IcmpOrigin, Limits, PingSocket,
+    Readiness, SendRoom, SocketError, TcpInfo, TcpSocket, UdpSocket,
+};
+use crate::time::Instant;
+use crate::{Io, Settings, Stack};
+
+pub(crate) const OUR_MAC: MacAddr = MacAddr([0x9a, 0x55, 0x9a, 0x55, 0x9a, 0x55]);
+pub(crate) const GUEST_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+
+/// Host 192.0.2.1 and 2001:db8:1::1, gateway 192.0.2.2 and fe80::1, which stands for the host's loopback.
+pub(crate) fn config() -> Config {
+    Config {
+        our_mac: OUR_MAC,
+        mtu: Some(65520),
+        v4: Some(Ipv4Config {
+            addr: [192, 0, 2, 1].into(),
+            prefix_len: 24,
+            addr_fixed: false,
+            gateway: Some([192, 0, 2, 2].into()),
+            local_mode: false,
+            map_host_loopback: Some([192, 0, 2, 2].into()),
+            map_guest_addr: None,
+            dns: vec![],
+            dns_match: None,
+            dns_host: None,
+            addr_out: None,
+        }),
+        v6: Some(Ipv6Config {
+            addr: Some("2001:db8:1::1".parse().unwrap()),
+            addr_fixed: false,
+            gateway: Some("fe80::1".parse().unwrap()),
+            our_link_local: "fe80::1".parse().unwrap(),
+            local_mode: false,
+            map_host_loopback: Some("fe80::1".parse().unwrap()),
+            map_guest_addr: None,
+            dns: vec![],
+            dns_match: None,
+            dns_host: None,
+            addr_out: None,
+            scope_id: 7,
+        }),
+        search: vec![],
+        hostname: None,
+        fqdn: None,
+        duid_time: 0,
+        services: Services {
+            tcp: true,
+            udp: true,
+            icmp: true,
+            dhcp: true,
+            dhcpv6: true,
+            ndp: true,
+            ra: true,
+            announce_dns: true,
+            announce_search: true,
+        },
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct FakeGuest {
+    pub(crate) limits: Limits,
+    buf: Vec<u8>,
+    pub(crate) frames: Vec<(Vec<u8>, FrameMeta)>,
+    pub(crate) full: bool,
+}
+
+impl Guest for FakeGuest {
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn slot(&mut self, room: usize) -> Option<&mut [u8]> {
+        self.buf.resize(HEADROOM + room, 0xee);
+        (!self.full).then_some(&mut self.buf[..])
+    }
+
+    fn send(&mut self, start: usize, end: usize, meta: FrameMeta) -> bool {
+        self.frames.push((self.buf[start..end].to_vec(), meta));
+        // Nobody may rely on what is left.
+        self.buf.fill(0xee);
+        true
+    }
+
+    fn flush(&mut self) {}
+}
+
+/// What a socket was asked to do, and what it is to answer.
+#[derive(Debug, Default)]
+pub(crate) struct SocketState {
+    pub(crate) id: Option<FlowId>,
+    pub(crate) from: Option<SocketAddr>,
+    pub(crate) to: Option<SocketAddr>,
+    /// Payload, segment, TTL.
+    pub(crate) sent: Vec<(Vec<u8>, usize, u8)>,
+    pub(crate) incoming: VecDeque<(Vec<u8>, usize)>,
+    pub(crate) ttl: Option<u8>,
+    pub(crate) tos: Option<u8>,
+    pub(crate) errors: VecDeque<(SocketError, Vec<u8>)>,
+    pub(crate) send_results: VecDeque<ErrorKind>,
+    pub(crate) recv_results: VecDeque<ErrorKind>,
+    pub(crate) refuses_bursts: bool,
+    pub(crate) receives: usize,
+    pub(crate) closed: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct FakeSocket(Rc<RefCell<SocketState>>, Vec<u8>);
+
+impl Drop for FakeSocket {
+    fn drop(&mut self) {
+        self.0.borrow_mut().closed = true;
+    }
+}
+
+impl FakeSocket {
+    fn recv(&self, buf: &mut [u8]) -> io::Result<DatagramBurst> {
+        let mut state = self.0.borrow_mut();
+        state.receives += 1;
+        if let Some(kind) = state.recv_results.pop_front() {
+            return Err(kind.into());
+        }
+        let (data, segment) = state.incoming.pop_front().ok_or(ErrorKind::WouldBlock)?;
+        buf[..data.len()].copy_from_slice(&data);
+        Ok(DatagramBurst { len: data.len(), segment, source: None, ttl: state.ttl, tos: state.tos })
+    }
+
+    fn send(&self, data: Vec<u8>, segment: usize, ttl: u8) -> io::Result<usize> {
+        let mut state = self.0.borrow_mut();
+        if let Some(kind) = state.send_results.pop_front() {
+            return Err(kind.into());
+        }
+        if state.refuses_bursts && data.len() > segment {
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        let len = data.len();
+        state.sent.push((data, segment, ttl));
+        Ok(len)
+    }
+
+    fn take_error(&mut self) -> Option<SocketError> {
+        let (error, quoted) = self.0.borrow_mut().errors.pop_front()?;
+        self.1 = quoted;
+        Some(error)
+    }
+}
+
+impl UdpSocket for FakeSocket {
+    fn recv(&mut self, buf: &mut [u8]) -> io::Result<DatagramBurst> {
+        FakeSocket::recv(self, buf)
+    }
+
+    fn send(&mut self, bufs: &[IoSlice<'_>], segment: usize, ttl: u8) -> io::Result<usize> {
+        let data = bufs.iter().flat_map(|buf| buf.iter().copied()).collect();
+        FakeSocket::send(self, data, segment, ttl)
+    }
+
+    fn take_error(&mut self) -> Option<SocketError> {
+        FakeSocket::take_error(self)
+    }
+
+    fn quoted(&self) -> &[u8] {
+        &self.1
+    }
+}
+
+impl PingSocket for FakeSocket {
+    fn recv(&mut self, buf: &mut [u8]) -> io::Result<DatagramBurst> {
+        FakeSocket::recv(self, buf)
+    }
+
+    fn send(&mut self, message: &[u8], ttl: u8) -> io::Result<usize> {
+        FakeSocket::send(self, message.to_vec(), message.len(), ttl)
+    }
+
+    fn take_error(&mut self) -> Option<SocketError> {
+        FakeSocket::take_error(self)
+    }
+
+    fn quoted(&self) -> &[u8] {
+        &self.1
+    }
+}
+
+/// A TCP socket that connects for ever.
+#[derive(Debug)]
+pub(crate) struct FakeTcp;
+
+impl TcpSocket for FakeTcp {
+    fn peek(&mut self, _: u32, _: &mut [u8]) -> io::Result<usize> {
+        Err(ErrorKind::WouldBlock.into())
+    }
+    fn discard(&mut self, _: u32) -> io::Result<u32> {
+        Ok(0)
+    }
+    fn send(&mut self, _: &[IoSlice<'_>]) -> io::Result<usize> {
+        Err(ErrorKind::WouldBlock.into())
+    }
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+    fn reset_on_close(&mut self) {}
+    fn info(&mut self) -> TcpInfo {
+        TcpInfo::default()
+    }
+    fn send_room(&mut self) -> SendRoom {
+        SendRoom::default()
+    }
+    fn receive_buffer(&mut self) -> u32 {
+        131_072
+    }
+    fn set_mss(&mut self, _: u16) {}
+    fn set_keepalive(&mut self) {}
+    fn take_error(&mut self) -> Option<SocketError> {
+        None
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct FakeHost {
+    pub(crate) udp: Vec<Rc<RefCell<SocketState>>>,
+    pub(crate) ping: Vec<Rc<RefCell<SocketState>>>,
+    pub(crate) tcp: Vec<(SocketAddr, Option<IpAddr>)>,
+    /// Answers to the next attempts to open a socket.
+    pub(crate) refusals: VecDeque<ErrorKind>,
+    /// Every `from` that was tried.
+    pub(crate) binds: Vec<SocketAddr>,
+}
+
+impl Host for FakeHost {
+    type Tcp = FakeTcp;
+    type Udp = FakeSocket;
+    type Ping = FakeSocket;
+
+    fn connect_tcp(
+        &mut self,
+        _: FlowId,
+        to: SocketAddr,
+        from: Option<IpAddr>,
+    ) -> io::Result<FakeTcp> {
+        self.tcp.push((to, from));
+        Ok(FakeTcp)
+    }
+
+    fn open_udp(&mut self, id: FlowId, from: SocketAddr, to: SocketAddr) -> io::Result<FakeSocket> {
+        self.binds.push(from);
+        if let Some(kind) = self.refusals.pop_front() {
+            return Err(kind.into());
+        }
+        let state =
+            SocketState { id: Some(id), from: Some(from), to: Some(to), ..SocketState::default() };
+        self.udp.push(Rc::new(RefCell::new(state)));
+        Ok(FakeSocket(self.udp.last().unwrap().clone(), vec![]))
+    }
+
+    fn open_ping(
+        &mut self,
+        id: FlowId,
+        from: Option<IpAddr>,
+        to: SocketAddr,
+        ident: u16,
+    ) -> io::Result<FakeSocket> {
+        if let Some(kind) = self.refusals.pop_front() {
+            return Err(kind.into());
+        }
+        let from = from.unwrap_or_else(|| crate::udp::unspecified(to.ip()));
+        let state = SocketState {
+            id: Some(id),
+            from: Some(SocketAddr::new(from, ident)),
+            to: Some(to),
+            ..SocketState::default()
+        };
+        self.ping.push(Rc::new(RefCell::new(state)));
+        Ok(FakeSocket(self.ping.last().unwrap().clone(), vec![]))
+    }
+}
+
+/// A stack between the two.
+pub(crate) struct Rig {
+    pub(crate) stack: Stack<FakeHost>,
+    pub(crate) guest: FakeGuest,
+    pub(crate) host: FakeHost,
+    pub(crate) now: Instant,
+}
+
+impl Rig {
+    pub(crate) fn new(config: Config) -> Self {
+        Self::with(config, 65520)
+    }
+
+    pub(crate) fn with(config: Config, mtu: u16) -> Self {
+        let now = Instant::from_millis(1_000_000);
+        let secret = Secret::new([7; 16]);
+        Self {
+            stack: Stack::new(Arc::new(config), secret, Settings::default(), now),
+            guest: FakeGuest {
+                limits: Limits { mtu, max_packet: 65535 },
+                buf: Vec::new(),
+                frames: Vec::new(),
+                full: false,
+            },
+            host: FakeHost::default(),
+            now,
+        }
+    }
+
+    fn io(&mut self) -> (&mut Stack<FakeHost>, Io<'_, FakeGuest, FakeHost>) {
+        let io = Io { guest: &mut self.guest, host: &mut self.host, now: self.now };
+        (&mut self.stack, io)
+    }
+
+    /// A frame alone in its burst.
+    pub(crate) fn frame(&mut self, frame: &[u8]) {
+        self.frame_of_burst(frame, Gso::None);
+        self.end_of_burst();
+    }
+
+    pub(crate) fn frame_of_burst(&mut self, frame: &[u8], gso: Gso) {
+        let (stack, mut io) = self.io();
+        stack.on_frame(&mut io, frame, gso);
+    }
+
+    pub(crate) fn end_of_burst(&mut self) {
+        let (stack, mut io) = self.io();
+        stack.end_of_burst(&mut io);
+    }
+
+    pub(crate) fn ready(&mut self, socket: &Rc<RefCell<SocketState>>, ready: Readiness) {
+        let id = socket.borrow().id.unwrap();
+        let (stack, mut io) = self.io();
+        stack.on_socket(&mut io, id, ready);
+        stack.end_of_burst(&mut io);
+    }
+
+    pub(crate) fn readable(&mut self, socket: &Rc<RefCell<SocketState>>) {
+        self.ready(socket, Readiness { readable: true, ..Readiness::default() });
+    }
+
+    pub(crate) fn error(&mut self, socket: &Rc<RefCell<SocketState>>) {
+        self.ready(socket, Readiness { error: true, ..Readiness::default() });
+    }
+
+    /// Lets time pass, with every deadline in between.
+    pub(crate) fn pass(&mut self, span: Duration) {
+        let end = self.now + span;
+        loop {
+            let next = self.stack.next_deadline().filter(|next| *next <= end);
+            self.now = next.unwrap_or(end).max(self.now);
+            let (stack, mut io) = self.io();
+            stack.on_deadline(&mut io);
+            if next.is_none() {
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn start(&mut self) {
+        let (stack, mut io) = self.io();
+        stack.start(&mut io);
+    }
+
+    pub(crate) fn neighbor(&mut self, ip: &str, mac: Option<MacAddr>) {
+        let ip = ip.parse().unwrap();
+        let (stack, mut io) = self.io();
+        stack.neighbor_changed(&mut io, ip, mac);
+    }
+
+    /// What the guest was sent since the last look.
+    pub(crate) fn frames(&mut self) -> Vec<(Vec<u8>, FrameMeta)> {
+        std::mem::take(&mut self.guest.frames)
+    }
+
+    /// The only UDP socket.
+    pub(crate) fn udp(&self) -> Rc<RefCell<SocketState>> {
+        assert_eq!(self.host.udp.len(), 1);
+        self.host.udp[0].clone()
+    }
+
+    /// The only ping socket.
+    pub(crate) fn ping(&self) -> Rc<RefCell<SocketState>> {
+        assert_eq!(self.host.ping.len(), 1);
+        self.host.ping[0].clone()
+    }
+}
+
+/// Ethernet and IP headers from the guest, made by etherparse.
+pub(crate) fn from_guest(
+    src: &str,
+    dst: &str,
+    ttl: u8,
+) -> PacketBuilderStep<etherparse::IpHeaders> {
+    let ethernet = PacketBuilder::ethernet2(GUEST_MAC.0, OUR_MAC.0);
+    match (src.parse().unwrap(), dst.parse().unwrap()) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => ethernet.ipv4(src.octets(), dst.octets(), ttl),
+        (IpAddr::V6(src), IpAddr::V6(dst)) => ethernet.ipv6(src.octets(), dst.octets(), ttl),
+        _ => panic!("two families"),
+    }
+}
+
+/// A UDP frame from the guest.
+pub(crate) fn udp_frame(src: &str, dst: &str, payload: &[u8]) -> Vec<u8> {
+    udp_frame_ttl(src, dst, 64, payload)
+}
+
+pub(crate) fn udp_frame_ttl(src: &str, dst: &str, ttl: u8, payload: &[u8]) -> Vec<u8> {
+    let (src, dst): (SocketAddr, SocketAddr) = (src.parse().unwrap(), dst.parse().unwrap());
+    let builder =
+        from_guest(&src.ip().to_string(), &dst.ip().to_string(), ttl).udp(src.port(), dst.port());
+    let mut out = Vec::new();
+    builder.write(&mut out, payload).unwrap();
+    out
+}
+
+/// An echo request from the guest.
+pub(crate) fn echo_frame(
+    src: &str,
+    dst: &str,
+    ttl: u8,
+    (id, seq): (u16, u16),
+    data: &[u8],
+) -> Vec<u8> {
+    let mut out = Vec::new();
+    let ip = from_guest(src, dst, ttl);
+    if src.contains(':') {
+        ip.icmpv6_echo_request(id, seq).write(&mut out, data).unwrap();
+    } else {
+        ip.icmpv4_echo_request(id, seq).write(&mut out, data).unwrap();
+    }
+    out
+}
+
+/// An ICMP error of the host's network.
+pub(crate) fn icmp_error(offender: &str, kind: u8, code: u8, info: u32) -> SocketError {
+    let origin = IcmpOrigin { offender: offender.parse().unwrap(), kind, code, info };
+    SocketError { errno: 111, icmp: Some(origin) }
+}
