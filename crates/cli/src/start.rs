@@ -82,6 +82,7 @@ pub fn run(mode: Mode, said: &Said) -> Result<u8> {
     let release = command.as_mut().and_then(Child::take_release);
     let host = host_options(&network);
     let settings = settings::read(random.seed);
+    let tap = fail("Couldn't duplicate descriptor", guest.tap.try_clone())?;
     let worker = Worker::new(Parts {
         mtu: network.stack.mtu.unwrap_or(u16::try_from(guest.mtu).unwrap_or(u16::MAX)),
         tap: guest.tap,
@@ -109,7 +110,12 @@ pub fn run(mode: Mode, said: &Said) -> Result<u8> {
         let _ = release.release();
         sink::release_stderr();
     }
-    status(worker.run())
+    let end = worker.run();
+    if matches!(end, ExitReason::Child(_)) && run.pid_namespace {
+        // Nobody is left in the namespace, and the kernel takes it away in its own time.
+        let _ = tap.leave_to_namespace();
+    }
+    status(end)
 }
 
 /// Descriptors that nobody meant for us stay with us if the kernel cannot close them.

@@ -67,17 +67,11 @@ pub fn is_administrator() -> bool {
     capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
 }
 
-/// Gives up every capability of the calling thread, and the way back to any.
+/// Empties the bounding set of the calling thread: no program it executes gains a capability.
 ///
 /// # Errors
-/// Those of `capset(2)` and `prctl(2)`, except that the bounding set needs `CAP_SETPCAP` and is
-/// left alone without it.
-pub fn drop_capabilities() -> io::Result<()> {
-    // Kernels before 4.3 have no ambient set.
-    match clear_ambient_capability_set() {
-        Ok(()) | Err(Errno::INVAL) => {}
-        Err(error) => return Err(error.into()),
-    }
+/// Those of `prctl(2)`. Without `CAP_SETPCAP` the set is left alone.
+pub fn empty_bounding_set() -> io::Result<()> {
     for number in 0..u64::BITS {
         match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number)) {
             Ok(()) => {}
@@ -85,6 +79,19 @@ pub fn drop_capabilities() -> io::Result<()> {
             Err(Errno::INVAL | Errno::PERM) => break,
             Err(error) => return Err(error.into()),
         }
+    }
+    Ok(())
+}
+
+/// Gives up every capability of the calling thread.
+///
+/// # Errors
+/// Those of `capset(2)` and `prctl(2)`.
+pub fn drop_capabilities() -> io::Result<()> {
+    // Kernels before 4.3 have no ambient set.
+    match clear_ambient_capability_set() {
+        Ok(()) | Err(Errno::INVAL) => {}
+        Err(error) => return Err(error.into()),
     }
     let none = CapabilitySet::empty();
     Ok(set_capabilities(

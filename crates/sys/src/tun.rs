@@ -103,6 +103,30 @@ impl Tap {
         self.offload
     }
 
+    /// Another descriptor for the same interface.
+    ///
+    /// # Errors
+    /// `EMFILE`.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { file: self.file.try_clone()?, name: self.name, offload: self.offload })
+    }
+
+    /// Lets the interface live on without descriptors, until its network namespace goes
+    /// (`TUNSETPERSIST`). Removing it with the last descriptor takes tens of milliseconds, removing a
+    /// namespace is nobody's wait.
+    ///
+    /// # Errors
+    /// `EBADFD` if the interface is gone.
+    pub fn leave_to_namespace(self) -> io::Result<()> {
+        // SAFETY: TUNSETPERSIST takes its argument by value.
+        match unsafe {
+            libc::ioctl(self.file.as_raw_fd(), libc::TUNSETPERSIST as _, libc::c_ulong::from(1u8))
+        } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    }
+
     /// Reads one frame, with its virtio header if there is [`Offload`]. What does not fit is cut off.
     ///
     /// # Errors

@@ -8,6 +8,8 @@ use sys::privileges::{self, Identity};
 /// One step on the way down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// No capability may come back by executing a program. Needs one itself.
+    Bounding,
     /// Change to the user and group we run as. Needs capabilities to set ids and groups.
     Identity,
     /// No core dumps and no debuggers: our memory has the guest's traffic in it. Changing ids may
@@ -20,8 +22,13 @@ pub enum Stage {
 }
 
 /// All stages, from first to last.
-pub const STAGES: [Stage; 4] =
-    [Stage::Identity, Stage::Dumping, Stage::NewPrivileges, Stage::Capabilities];
+pub const STAGES: [Stage; 5] = [
+    Stage::Bounding,
+    Stage::Identity,
+    Stage::Dumping,
+    Stage::NewPrivileges,
+    Stage::Capabilities,
+];
 
 impl Stage {
     /// Takes the step. `identity` is whom to change to, if anybody.
@@ -30,6 +37,7 @@ impl Stage {
     /// Those of the system calls.
     pub fn take(self, identity: Option<Identity>) -> io::Result<()> {
         match self {
+            Self::Bounding => privileges::empty_bounding_set(),
             Self::Identity => identity.map_or(Ok(()), Identity::assume),
             Self::Dumping => privileges::forbid_dumping(),
             Self::NewPrivileges => privileges::forbid_new_privileges(),
@@ -41,6 +49,7 @@ impl Stage {
     #[must_use]
     pub fn failure(self) -> &'static str {
         match self {
+            Self::Bounding => "Couldn't empty bounding set",
             Self::Identity => "Couldn't change user",
             Self::Dumping => "Couldn't forbid core dumps",
             Self::NewPrivileges => "Couldn't forbid new privileges",
@@ -59,6 +68,7 @@ mod tests {
 
     #[test]
     fn every_stage_has_what_it_needs() {
+        assert!(place(Stage::Bounding) < place(Stage::Identity));
         assert!(place(Stage::Identity) < place(Stage::Capabilities));
         assert!(place(Stage::Identity) < place(Stage::Dumping));
         assert!(place(Stage::NewPrivileges) < place(Stage::Capabilities));
