@@ -130,7 +130,7 @@ impl Drop for FakeSocket {
 }
 
 impl FakeSocket {
-    fn recv(&self, buf: &mut [u8]) -> io::Result<DatagramBurst> {
+    fn receive(&self, buf: &mut [u8]) -> io::Result<DatagramBurst> {
         let mut state = self.0.borrow_mut();
         state.receives += 1;
         if let Some(kind) = state.recv_results.pop_front() {
@@ -141,7 +141,7 @@ impl FakeSocket {
         Ok(DatagramBurst { len: data.len(), segment, source: None, ttl: state.ttl, tos: state.tos })
     }
 
-    fn send(&self, data: Vec<u8>, segment: usize, ttl: u8) -> io::Result<usize> {
+    fn transmit(&self, data: Vec<u8>, segment: usize, ttl: u8) -> io::Result<usize> {
         let mut state = self.0.borrow_mut();
         if let Some(kind) = state.send_results.pop_front() {
             return Err(kind.into());
@@ -154,7 +154,7 @@ impl FakeSocket {
         Ok(len)
     }
 
-    fn take_error(&mut self) -> Option<SocketError> {
+    fn next_error(&mut self) -> Option<SocketError> {
         let (error, quoted) = self.0.borrow_mut().errors.pop_front()?;
         self.1 = quoted;
         Some(error)
@@ -163,16 +163,16 @@ impl FakeSocket {
 
 impl UdpSocket for FakeSocket {
     fn recv(&mut self, buf: &mut [u8]) -> io::Result<DatagramBurst> {
-        FakeSocket::recv(self, buf)
+        self.receive(buf)
     }
 
     fn send(&mut self, bufs: &[IoSlice<'_>], segment: usize, ttl: u8) -> io::Result<usize> {
         let data = bufs.iter().flat_map(|buf| buf.iter().copied()).collect();
-        FakeSocket::send(self, data, segment, ttl)
+        self.transmit(data, segment, ttl)
     }
 
     fn take_error(&mut self) -> Option<SocketError> {
-        FakeSocket::take_error(self)
+        self.next_error()
     }
 
     fn quoted(&self) -> &[u8] {
@@ -182,15 +182,15 @@ impl UdpSocket for FakeSocket {
 
 impl PingSocket for FakeSocket {
     fn recv(&mut self, buf: &mut [u8]) -> io::Result<DatagramBurst> {
-        FakeSocket::recv(self, buf)
+        self.receive(buf)
     }
 
     fn send(&mut self, message: &[u8], ttl: u8) -> io::Result<usize> {
-        FakeSocket::send(self, message.to_vec(), message.len(), ttl)
+        self.transmit(message.to_vec(), message.len(), ttl)
     }
 
     fn take_error(&mut self) -> Option<SocketError> {
-        FakeSocket::take_error(self)
+        self.next_error()
     }
 
     fn quoted(&self) -> &[u8] {

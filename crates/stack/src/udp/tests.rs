@@ -273,7 +273,7 @@ fn long_datagrams_are_fragmented_towards_the_guest() {
         rig.frame(&udp_frame(guest, peer, b"x"));
         let socket = rig.udp();
         for len in [1472 + 1, 8000, 65_507] {
-            let data: Vec<u8> = (0..len).map(|i| (i % 253) as u8).collect();
+            let data: Vec<u8> = (0..=252u8).cycle().take(len).collect();
             socket.borrow_mut().incoming.push_back((data.clone(), len));
             rig.readable(&socket);
             let frames = rig.frames();
@@ -397,8 +397,7 @@ fn read_error(frame: &[u8]) -> (u8, u8, String, usize, u16, Vec<u8>) {
     };
     let inner = &message[8..];
     let total = if inner_len == 20 {
-        let (header, _) =
-            etherparse::Ipv4HeaderSlice::from_slice(inner).map(|h| (h.clone(), ())).unwrap();
+        let header = etherparse::Ipv4HeaderSlice::from_slice(inner).unwrap();
         assert_eq!(header.header_checksum(), header.to_header().calc_header_checksum());
         usize::from(header.total_len())
     } else {
