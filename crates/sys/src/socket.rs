@@ -7,9 +7,6 @@ mod icmp;
 mod tcp;
 mod udp;
 
-#[cfg(test)]
-mod tests;
-
 use std::ffi::CString;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};

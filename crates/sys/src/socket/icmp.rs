@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::{
     Burst, SentTtl, SocketError, Ties, bind, connect, errqueue::Quoted, family, open,
-    receive_errors, receive_ttl_and_tos, send_message, unspecified,
+    receive_errors, receive_ttl_and_tos, send_message, set_int, unspecified,
 };
 
 /// A ping socket (`SOCK_DGRAM`, `IPPROTO_ICMP` or `IPPROTO_ICMPV6`) with one peer.
@@ -39,6 +39,8 @@ impl PingSocket {
         let socket = open(family(to), libc::SOCK_DGRAM, protocol)?;
         receive_errors(&socket, to, true)?;
         receive_ttl_and_tos(&socket, to)?;
+        // On by default for these: two sockets could have one identifier, and one of them the replies.
+        set_int(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 0)?;
         ties.bind_device(&socket, to);
         let any = unspecified(to);
         let from = from.unwrap_or(any);
