@@ -78,7 +78,7 @@ fn receive(socket: &mut UdpSocket, total: usize) -> (Vec<Vec<u8>>, Vec<Burst>) {
 #[test]
 fn bursts_arrive_as_the_datagrams_they_are() {
     rig("bursts_arrive_as_the_datagrams_they_are", |_| {
-        let data: Vec<u8> = (0..100_000usize).map(|i| (i * 31 >> 4 & 0xff) as u8).collect();
+        let data: Vec<u8> = (0..100_000usize).map(|i| ((i * 31) >> 4).to_le_bytes()[0]).collect();
         for (family, port) in FAMILIES.into_iter().zip([4000, 4010]) {
             let (mut ours, mut theirs) = pair(family, port);
             for (len, segment) in [
