@@ -1,7 +1,7 @@
 //! The stack in the simulation: every byte right, nothing stuck, no rule broken, whatever the link does.
 //!
 //! `SIM_SEED=n cargo test -p stack --test simulation one_seed -- --nocapture` runs one seed again and
-//! prints what happened.
+//! prints what happened; `SIM_PCAP=file` keeps what passed the link.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -75,6 +75,19 @@ fn one_seed() {
     };
     let scenario = Scenario::from_seed(seed);
     println!("{scenario:#?}");
-    println!("{:#?}", run(&scenario));
-    seeds([seed]);
+    let (result, capture) = scenario.run_captured();
+    println!("{result:#?}");
+    if let Some(path) = std::env::var_os("SIM_PCAP") {
+        std::fs::write(path, capture).unwrap();
+    }
+    if let Err(failure) = result {
+        let (simple, failure) = scenario.shrink(failure);
+        println!("simplest: {failure}\n{simple:#?}");
+        if let Some(path) = std::env::var_os("SIM_PCAP") {
+            let mut path = std::path::PathBuf::from(path);
+            path.set_extension("simplest.pcap");
+            std::fs::write(path, simple.run_captured().1).unwrap();
+        }
+        panic!("seed {seed} fails");
+    }
 }

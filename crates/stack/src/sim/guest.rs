@@ -48,8 +48,8 @@ pub trait GuestStack: std::fmt::Debug {
     /// Carries out what is due; when to be called again.
     fn poll(&mut self, now: Instant, out: &mut Outbox) -> Option<Instant>;
 
-    /// The program of the flow that was opened as the `index`th.
-    fn app(&self, index: usize) -> &App;
+    /// The program of flow `n`, if that was opened.
+    fn app(&self, n: u64) -> Option<&App>;
 
     /// The first thing found wrong.
     fn wrong(&self) -> Option<&str>;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use wire::tcp::TcpFlags;
 
+use super::capture::Capture;
 use super::cut::cut;
 use super::fault::Fault;
 use super::packet::{Frame, TcpView};
@@ -82,6 +83,8 @@ pub struct Link {
     pub watch: Option<Watch>,
     /// The first thing found wrong with a frame.
     pub wrong: Option<String>,
+    /// Every frame that the stack sent or got, if wanted.
+    pub capture: Option<Capture>,
     /// Buffers of frames that have arrived.
     pub spare: Vec<Vec<u8>>,
 }
@@ -102,6 +105,7 @@ impl Link {
             in_flight: 0,
             watch,
             wrong: None,
+            capture: None,
             spare: Vec::new(),
         }
     }
@@ -222,6 +226,9 @@ impl Guest for Link {
             self.fail(format!("a frame of {start}..{end} in a buffer of {}", slot.len()));
             return false;
         };
+        if let Some(capture) = &mut self.capture {
+            capture.frame(self.shared.now.get(), frame);
+        }
         if let Some(watch) = &mut self.watch {
             if let Err(what) = watch.stack_sent(frame, meta, &self.plan) {
                 self.wrong.get_or_insert(what);

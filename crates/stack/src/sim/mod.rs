@@ -12,6 +12,7 @@
 )]
 
 pub mod app;
+pub mod capture;
 pub mod cut;
 pub mod fault;
 pub mod guest;

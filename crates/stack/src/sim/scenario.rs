@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::app::AppPlan;
+use super::capture::Capture;
 use super::fault::Fault;
 use super::guest::{GuestFlow, GuestStack};
 use super::host::{REMOTE_PORT, SimHost};
@@ -151,17 +152,29 @@ impl Scenario {
 
     /// Lets it happen.
     pub fn run(&self) -> Result<Report, Failure> {
+        self.run_in(&mut self.world())
+    }
+
+    /// Lets it happen, and returns what passed the link as well: a pcap file.
+    pub fn run_captured(&self) -> (Result<Report, Failure>, Vec<u8>) {
         let mut world = self.world();
+        world.link.capture = Some(Capture::new());
+        let result = self.run_in(&mut world);
+        let bytes = world.link.capture.as_ref().map(|capture| capture.bytes().to_vec());
+        (result, bytes.unwrap_or_default())
+    }
+
+    fn run_in(&self, world: &mut World) -> Result<Report, Failure> {
         let limit = World::START + self.limit;
         let mut at = (world.now, 0);
         let mut ended = None;
         while world.now <= limit && world.step() {
             at = if at.0 == world.now { (at.0, at.1 + 1) } else { (world.now, 0) };
             if at.1 > SPIN {
-                return Err(failure(&world, Kind::Spin, "time stands still".into()));
+                return Err(failure(world, Kind::Spin, "time stands still".into()));
             }
-            self.check(&world)?;
-            if ended.is_none() && self.unfinished(&world).is_none() {
+            self.check(world)?;
+            if ended.is_none() && self.unfinished(world).is_none() {
                 ended = Some(world.now);
             }
             if ended.is_some() && world.connections() == 0 {
@@ -169,15 +182,15 @@ impl Scenario {
             }
         }
         if ended.is_none() {
-            if let Some(what) = self.unfinished(&world) {
-                return Err(failure(&world, Kind::Stuck, what));
+            if let Some(what) = self.unfinished(world) {
+                return Err(failure(world, Kind::Stuck, what));
             }
         }
         if world.connections() > 0 {
             let what = format!("{} connections left", world.connections());
-            return Err(failure(&world, Kind::Leak, what));
+            return Err(failure(world, Kind::Leak, what));
         }
-        self.report(&world, ended.unwrap_or(world.now))
+        self.report(world, ended.unwrap_or(world.now))
     }
 
     /// What must hold after every event.
@@ -214,14 +227,12 @@ impl Scenario {
 
     /// What has not ended yet.
     fn unfinished(&self, world: &World) -> Option<String> {
-        self.flows.iter().enumerate().find_map(|(index, flow)| {
-            let opened = World::START + flow.start < world.now;
-            if !opened {
+        self.flows.iter().find_map(|flow| {
+            let Some(guest) = world.guest.app(flow.n) else {
                 return Some(format!("flow {} has not begun", flow.n));
-            }
+            };
             let (_, peer) = ends(flow.n, flow.ipv6);
             let remote = world.host.sockets.iter().find(|socket| socket.borrow().peer == peer);
-            let guest = world.guest.app(index);
             let watch = world.link.watch.as_ref().and_then(|all| all.by_peer_port(peer.port()));
             // A reset that was lost is learnt of only by sending, which an idle program does not.
             let deaf = watch.is_some_and(|flow| flow.reset) && !self.link.is_clean();
@@ -229,7 +240,8 @@ impl Scenario {
                 return (!guest.done()).then(|| format!("flow {} has no socket", flow.n));
             };
             let remote = remote.borrow();
-            let guest_ended = guest.done() || (deaf && remote.app.done());
+            let cut = remote.app.reset || remote.app.failed;
+            let guest_ended = guest.done() || (deaf && cut);
             if guest_ended && remote.app.done() {
                 return None;
             }
@@ -261,8 +273,8 @@ impl Scenario {
             stats: *world.stats(),
             ..Report::default()
         };
-        for (index, flow) in self.flows.iter().enumerate() {
-            let guest = world.guest.app(index);
+        for flow in &self.flows {
+            let Some(guest) = world.guest.app(flow.n) else { continue };
             report.to_guest += guest.read;
             let (_, peer) = ends(flow.n, flow.ipv6);
             let remote = world.host.sockets.iter().find(|socket| socket.borrow().peer == peer);

@@ -35,7 +35,7 @@ impl Scenario {
             guest,
             flows,
             fault: Fault::None,
-            limit: Duration::from_secs(600),
+            limit: Duration::from_secs(2_000),
         }
     }
 

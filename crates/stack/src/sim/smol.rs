@@ -277,8 +277,8 @@ impl GuestStack for SmolGuest {
         apps.chain(poll_at).min()
     }
 
-    fn app(&self, index: usize) -> &App {
-        &self.conns[index].app
+    fn app(&self, n: u64) -> Option<&App> {
+        self.conns.iter().find(|conn| conn.flow.n == n).map(|conn| &conn.app)
     }
 
     fn wrong(&self) -> Option<&str> {

@@ -309,6 +309,9 @@ impl World {
     fn take_frames(&mut self) {
         for _ in 0..BURST {
             let Some(frame) = self.arrived.pop_front() else { return };
+            if let Some(capture) = &mut self.link.capture {
+                capture.frame(self.now, &frame.data);
+            }
             if let Some(watch) = &mut self.link.watch {
                 watch.deliver(&frame);
             }

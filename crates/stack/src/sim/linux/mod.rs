@@ -149,8 +149,8 @@ impl GuestStack for LinuxGuest {
         self.schedule.next()
     }
 
-    fn app(&self, index: usize) -> &App {
-        &self.conns[index].app
+    fn app(&self, n: u64) -> Option<&App> {
+        self.conns.iter().find(|conn| conn.flow.n == n).map(|conn| &conn.app)
     }
 
     fn wrong(&self) -> Option<&str> {

@@ -141,9 +141,12 @@ impl Receiver {
             return Ok(Answer::Now);
         }
         let truesize = 832 + payload.len() as u64 * (100 + self.overhead) / 100;
+        if start <= self.nxt && self.used > self.buffer {
+            self.prune();
+        }
         if !payload.is_empty() && self.used > self.buffer {
             self.dropped += 1;
-            self.pressed = true;
+            self.pressed |= start <= self.nxt;
             return Ok(Answer::Now);
         }
         let piece = Piece { start: start.max(self.nxt), end, truesize };
@@ -173,8 +176,17 @@ impl Receiver {
         }
         self.unacked += self.nxt - before;
         self.accepted += 1;
-        let now = gap || self.unacked >= 2 * mss || self.accepted <= 16;
+        let now = gap || self.unacked > mss || self.accepted <= 16;
         Ok(if now { Answer::Now } else { Answer::Delayed })
+    }
+
+    /// Gives up what is out of order, SACKed or not (`tcp_prune_ofo_queue`).
+    fn prune(&mut self) {
+        self.dropped += self.unordered.len() as u64;
+        let freed: u64 = self.unordered.iter().map(|piece| piece.truesize).sum();
+        self.used = self.used.saturating_sub(freed);
+        self.unordered.clear();
+        self.later.clear();
     }
 
     /// What has come into order moves into the queue.

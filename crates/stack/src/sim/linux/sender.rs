@@ -104,6 +104,11 @@ impl Sender {
         self.end + u64::from(self.fin)
     }
 
+    /// FIN and all before it are acknowledged.
+    pub(super) fn finished(&self) -> bool {
+        self.fin && self.una == self.limit()
+    }
+
     pub(super) fn rto(&self) -> Duration {
         let base = match self.srtt {
             Some(srtt) => srtt + (4 * self.var).max(MIN_RTO),
