@@ -174,8 +174,9 @@ pub trait UdpSocket {
     /// Receives one burst (`UDP_GRO`) into `buf`.
     fn recv(&mut self, buf: &mut [u8]) -> io::Result<DatagramBurst>;
 
-    /// Sends datagrams of `segment` bytes from `bufs` (`UDP_SEGMENT`), with this TTL or hop limit.
-    /// Empty `bufs` send one empty datagram. Returns the number of bytes sent.
+    /// Sends datagrams of `segment` bytes from `bufs` (`UDP_SEGMENT`), with this TTL or hop limit, in as
+    /// many steps as the kernel and the path want. Empty `bufs` send one empty datagram. Returns the
+    /// number of bytes sent.
     fn send(&mut self, bufs: &[IoSlice<'_>], segment: usize, ttl: u8) -> io::Result<usize>;
 
     /// Next entry of the error queue, else `SO_ERROR`.

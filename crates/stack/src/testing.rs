@@ -115,7 +115,6 @@ pub(crate) struct SocketState {
     pub(crate) errors: VecDeque<(SocketError, Vec<u8>)>,
     pub(crate) send_results: VecDeque<ErrorKind>,
     pub(crate) recv_results: VecDeque<ErrorKind>,
-    pub(crate) refuses_bursts: bool,
     pub(crate) receives: usize,
     pub(crate) closed: bool,
 }
@@ -145,9 +144,6 @@ impl FakeSocket {
         let mut state = self.0.borrow_mut();
         if let Some(kind) = state.send_results.pop_front() {
             return Err(kind.into());
-        }
-        if state.refuses_bursts && data.len() > segment {
-            return Err(ErrorKind::InvalidInput.into());
         }
         let len = data.len();
         state.sent.push((data, segment, ttl));

@@ -45,8 +45,6 @@ struct Flow<S> {
     from_host: u8,
     /// Header of the guest's last datagram: what an error is about if it does not say.
     header: UdpHeader,
-    /// The path does not take bursts: some hop's interface or MTU forbids it.
-    no_bursts: bool,
     /// Waits in [`Flows::pending`].
     pending: bool,
 }
@@ -86,6 +84,7 @@ impl<S: UdpSocket> Flows<S> {
         key: FlowKey,
     ) -> Option<FlowId> {
         if let Some((recent, id)) = self.recent {
+            // Removed flows are not remembered.
             if recent == key {
                 return Some(id);
             }
@@ -118,7 +117,6 @@ impl<S: UdpSocket> Flows<S> {
                 from_guest: 0,
                 from_host: 0,
                 header: UdpHeader::default(),
-                no_bursts: false,
                 pending: false,
             })
         });

@@ -11,7 +11,7 @@ use crate::flow::{FlowId, FlowKey};
 use crate::input::Ip;
 use crate::io::{Gso, Guest, Host, UdpSocket};
 
-/// Datagrams that one `UDP_SEGMENT` send takes (`UDP_MAX_SEGMENTS` of kernels before 6.10).
+/// Datagrams that one `UDP_SEGMENT` send takes everywhere (`UDP_MAX_SEGMENTS` of kernels before 6.10).
 const MAX_SEGMENTS: usize = 64;
 /// Bytes that one send takes: what IPv4 can carry.
 const MAX_BURST: usize = MAX_DATAGRAM - 20;
@@ -74,11 +74,7 @@ impl<S: UdpSocket> Flows<S> {
         let guest = SocketAddr::new(ip.src, header.src_port.get());
         let peer = SocketAddr::new(ip.dst, header.dst_port.get());
         let Some(id) = self.find_or_open(cx, FlowKey::new(guest, peer)) else { return };
-        let Some((key, flow)) = self.flows.entry_mut(id) else {
-            // The flow that was remembered has ended; the next datagram looks it up.
-            self.recent = None;
-            return;
-        };
+        let Some((key, flow)) = self.flows.entry_mut(id) else { return };
         flow.last = cx.now;
         flow.from_guest = flow.from_guest.saturating_add(1);
         flow.header = *header;
@@ -88,7 +84,7 @@ impl<S: UdpSocket> Flows<S> {
             Gso::None | Gso::Tcp(_) | Gso::Udp(_) => {
                 // A datagram that could not be joined by another gains nothing from waiting.
                 let joinable = !payload.is_empty() && payload.len() * 2 <= MAX_BURST;
-                if joinable && !flow.no_bursts {
+                if joinable {
                     if !self.batch.push(id, ttl, payload) {
                         self.flush(cx);
                         self.batch.push(id, ttl, payload);
@@ -134,56 +130,19 @@ fn transmit<G: Guest, H: Host, S: UdpSocket>(
     segment: usize,
     ttl: u8,
 ) {
-    if data.len() <= segment {
-        send(cx, key, flow, data, segment, ttl);
-        return;
-    }
-    for burst in data.chunks(segment * MAX_SEGMENTS) {
-        if !flow.no_bursts && send(cx, key, flow, burst, segment, ttl) {
-            continue;
-        }
-        // One by one: the path may not take bursts. If single datagrams pass, it does not.
-        let mut passed = true;
-        for datagram in burst.chunks(segment) {
-            passed &= send(cx, key, flow, datagram, datagram.len(), ttl);
-        }
-        flow.no_bursts |= passed;
-    }
-}
-
-/// One send; `false` if it failed for a reason that may be the burst's.
-fn send<G: Guest, H: Host, S: UdpSocket>(
-    cx: &mut Cx<'_, G, H>,
-    key: &FlowKey,
-    flow: &mut Flow<S>,
-    data: &[u8],
-    segment: usize,
-    ttl: u8,
-) -> bool {
     let slices = [IoSlice::new(data)];
     let bufs: &[IoSlice<'_>] = if data.is_empty() { &[] } else { &slices };
-    // An error that came in earlier is reported by the next send, which then does not happen: pass the
-    // error on and try again.
-    for _ in 0..2 {
-        match flow.socket.send(bufs, segment, ttl) {
-            Ok(_) => return true,
-            // The send buffer is full: a network's queue would drop this, too.
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
-            Err(error) => {
-                if report_errors(cx, key, flow) == 0 {
-                    let reported = matches!(
-                        error.kind(),
-                        ErrorKind::ConnectionRefused
-                            | ErrorKind::HostUnreachable
-                            | ErrorKind::NetworkUnreachable
-                            | ErrorKind::Interrupted
-                    );
-                    if !reported {
-                        return false;
-                    }
-                }
+    match flow.socket.send(bufs, segment, ttl) {
+        Ok(_) => {}
+        // The send buffer is full: a network's queue would drop this, too.
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+        Err(error) => {
+            log::trace!("UDP {key:?}: {error}");
+            // An error that came in earlier is reported by the next send, which then does not happen:
+            // pass the error on and try again.
+            if report_errors(cx, key, flow) > 0 {
+                let _ = flow.socket.send(bufs, segment, ttl);
             }
         }
     }
-    true
 }
