@@ -23,6 +23,8 @@ const LOOPBACK: u32 = 1;
 /// Length of the queue towards the guest, in packets. The default of 1000 is less than a TCP window
 /// of small packets, and what does not fit is lost without a word.
 const TX_QUEUE_LEN: u32 = 32_768;
+/// RFC 8200 §5.
+const MIN_MTU6: u32 = 1280;
 /// Prefix length of an IPv6 address that was not copied.
 const PREFIX6: u8 = 64;
 
@@ -81,25 +83,19 @@ pub fn set_up(
         ipv4: network.stack.v4.is_some(),
         ipv6: network.stack.v6.is_some(),
     };
-    let mut change = LinkChange {
+    let change = LinkChange {
         mac: mac.map(|mac| mac.0),
         tx_queue_len: made_here.then_some(TX_QUEUE_LEN),
         ..LinkChange::default()
     };
-    if network.config_net {
-        change.up = Some(true);
-        // No duplicate address detection on the link-local address, which would take a second.
-        change.no_arp = interface.ipv6.then_some(true);
-        interface.mtu = set_mtu(&mut netlink, &link, network.stack.mtu);
-    }
     if change != LinkChange::default() {
         netlink
             .change_link(link.index, &change)
-            .map_err(|error| failure("Couldn't configure interface in namespace", &error))?;
+            .map_err(|error| failure("Couldn't set up interface in namespace", &error))?;
     }
     if network.config_net {
         let mut configure = Configure { netlink, network, discovery, interface: &mut interface };
-        configure.link_local();
+        configure.link(&link)?;
         configure.addresses()?;
         configure.routes()?;
     }
@@ -117,23 +113,6 @@ fn no_tap(error: io::Error) -> anyhow::Error {
     }
 }
 
-/// Sets the MTU and returns what it is now. One that the kernel does not want is not worth a
-/// failure: its own works, too.
-fn set_mtu(netlink: &mut Netlink, link: &Link, mtu: Option<u16>) -> u32 {
-    let mtu = mtu.map_or(link.mtu, u32::from);
-    if mtu == link.mtu {
-        return mtu;
-    }
-    let change = LinkChange { mtu: Some(mtu), ..LinkChange::default() };
-    match netlink.change_link(link.index, &change) {
-        Ok(()) => mtu,
-        Err(error) => {
-            log::debug!("MTU {mtu} in namespace: {}", reason(&error));
-            link.mtu
-        }
-    }
-}
-
 struct Configure<'a> {
     netlink: Netlink,
     network: &'a Network,
@@ -142,25 +121,64 @@ struct Configure<'a> {
 }
 
 impl Configure<'_> {
-    /// Takes note of the link-local address that coming up made, marks it as free of duplicate
-    /// address detection (which waits in a queue of the kernel's), and turns neighbour discovery on.
-    fn link_local(&mut self) {
-        if !self.interface.ipv6 {
+    /// MTU, up, and a link-local address.
+    ///
+    /// The kernel would check its link-local address for duplicates, up to a second long. So it is
+    /// kept from making one, and gets the very same from us, to be taken as it is.
+    fn link(&mut self, link: &Link) -> Result<()> {
+        self.set_mtu(link);
+        // RFC 8200 §5: below, the kernel takes IPv6 off the link.
+        if self.interface.ipv6 && self.interface.mtu < MIN_MTU6 {
+            self.interface.ipv6 = false;
+        }
+        let index = link.index;
+        let ours = self.interface.ipv6
+            && !link.up
+            && link.link_local_from_mac
+            && self.netlink.set_link_local_from_mac(index, false).is_ok();
+        let up = LinkChange { up: Some(true), ..LinkChange::default() };
+        self.netlink
+            .change_link(index, &up)
+            .map_err(|error| failure("Couldn't bring up interface in namespace", &error))?;
+        if ours {
+            let addr = eui64(self.interface.mac);
+            let new = NewAddress { index, addr: addr.into(), prefix_len: PREFIX6 };
+            match unless_there(self.netlink.add_address(&new)) {
+                Ok(()) => self.interface.link_local = Some(addr),
+                Err(error) => log::warn!("Couldn't set {addr} in namespace: {}", reason(&error)),
+            }
+            if let Err(error) = self.netlink.set_link_local_from_mac(index, true) {
+                log::debug!("Link-local addresses in namespace: {}", reason(&error));
+            }
+        } else if self.interface.ipv6 {
+            self.find_link_local();
+        }
+        Ok(())
+    }
+
+    /// An MTU that the kernel does not want is not worth a failure: its own works, too.
+    fn set_mtu(&mut self, link: &Link) {
+        let Some(mtu) = self.network.stack.mtu.map(u32::from) else { return };
+        if mtu == link.mtu {
             return;
         }
-        let index = self.interface.index;
-        let addresses = self.netlink.addresses(Family::V6, index).unwrap_or_default();
-        for address in addresses.iter().filter(|address| address.link_scope) {
+        let change = LinkChange { mtu: Some(mtu), ..LinkChange::default() };
+        match self.netlink.change_link(link.index, &change) {
+            Ok(()) => self.interface.mtu = mtu,
+            Err(error) => log::debug!("MTU {mtu} in namespace: {}", reason(&error)),
+        }
+    }
+
+    /// The link-local address that is there, to be used without a check for duplicates.
+    fn find_link_local(&mut self) {
+        let addresses = self.netlink.addresses(Family::V6, self.interface.index);
+        for address in addresses.unwrap_or_default().iter().filter(|address| address.link_scope) {
             if let IpAddr::V6(addr) = address.addr {
                 self.interface.link_local.get_or_insert(addr);
             }
             if let Err(error) = self.netlink.skip_dad(address) {
                 log::debug!("{} in namespace: {}", address.addr, reason(&error));
             }
-        }
-        let change = LinkChange { no_arp: Some(false), ..LinkChange::default() };
-        if let Err(error) = self.netlink.change_link(index, &change) {
-            log::warn!("Couldn't turn on neighbour discovery: {}", reason(&error));
         }
     }
 
@@ -175,7 +193,7 @@ impl Configure<'_> {
             self.interface.ipv4 =
                 possible(result, v4.local_mode, "IPv4", "address(es) in namespace")?;
         }
-        if let Some(v6) = &stack.v6 {
+        if let Some(v6) = stack.v6.as_ref().filter(|_| self.interface.ipv6) {
             let fixed = v6.addr.map(|addr| (IpAddr::from(addr), PREFIX6));
             let template = copied(self.network.copy6.addresses, self.discovery.ipv6.as_ref());
             let result = self.family_addresses(template, fixed);
@@ -309,12 +327,25 @@ fn unless_there(result: io::Result<()>) -> io::Result<()> {
 fn possible(result: io::Result<()>, local_mode: bool, family: &str, what: &str) -> Result<bool> {
     match result {
         Ok(()) => Ok(true),
-        Err(error) if local_mode && error.kind() == io::ErrorKind::Unsupported => {
+        Err(error) if local_mode && unsupported(&error) => {
             log::warn!("{family} not supported, disabling");
             Ok(false)
         }
         Err(error) => Err(failure(&format!("Couldn't set {family} {what}"), &error)),
     }
+}
+
+fn unsupported(error: &io::Error) -> bool {
+    /// `EAFNOSUPPORT`.
+    const NO_FAMILY: i32 = 97;
+    error.kind() == io::ErrorKind::Unsupported || error.raw_os_error() == Some(NO_FAMILY)
+}
+
+/// The link-local address that belongs to a MAC address (RFC 4291 appendix A).
+fn eui64(mac: MacAddr) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = mac.0;
+    let [high, low] = [[a ^ 2, b, c, 0xff], [0xfe, d, e, f]].map(u32::from_be_bytes);
+    Ipv6Addr::from_bits((0xfe80 << 112) | (u128::from(high) << 32) | u128::from(low))
 }
 
 /// Whether two addresses share the first `prefix_len` bits.
@@ -330,6 +361,13 @@ fn same_prefix(a: IpAddr, b: IpAddr, prefix_len: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn link_local_of_a_mac_address() {
+        // RFC 4291 appendix A has 34-56-78-9A-BC-DE, with the bit as it is in EUI-64.
+        let addr = eui64(MacAddr([0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde]));
+        assert_eq!(addr, "fe80::3656:78ff:fe9a:bcde".parse::<Ipv6Addr>().unwrap());
+    }
 
     #[test]
     fn prefixes() {

@@ -1,10 +1,11 @@
-//! Links: finding one, bringing it up, its MTU, MAC address and queue length.
+//! Links: finding one, bringing it up, its MTU, MAC address, queue length and link-local address.
 
 use std::io;
 
 use netlink_packet_core::NLM_F_ACK;
 use netlink_packet_route::link::{
-    LinkAttribute, LinkExtentMask, LinkFlags, LinkHeader, LinkMessage, LinkMessageBuffer,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkExtentMask, LinkFlags,
+    LinkHeader, LinkMessage, LinkMessageBuffer,
 };
 
 use super::{Netlink, attributes, emit};
@@ -12,6 +13,8 @@ use super::{Netlink, attributes, emit};
 const RTM_NEWLINK: u16 = libc::RTM_NEWLINK;
 const RTM_GETLINK: u16 = libc::RTM_GETLINK;
 const RTM_SETLINK: u16 = libc::RTM_SETLINK;
+const AF_INET6: u16 = 10;
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 
 /// What we want to know of a network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +31,9 @@ pub struct Link {
     pub tx_queue_len: u32,
     /// `IFF_UP`.
     pub up: bool,
-    /// `IFF_NOARP`.
-    pub no_arp: bool,
+    /// Coming up makes a link-local IPv6 address from the MAC address
+    /// (`IN6_ADDR_GEN_MODE_EUI64`). Not so where IPv6 is off.
+    pub link_local_from_mac: bool,
 }
 
 /// Changes to a link; what is `None` stays as it is. All of it is one message to the kernel.
@@ -37,8 +41,6 @@ pub struct Link {
 pub struct LinkChange {
     /// Sets or clears `IFF_UP`.
     pub up: Option<bool>,
-    /// Sets or clears `IFF_NOARP`.
-    pub no_arp: Option<bool>,
     /// `IFLA_MTU` in bytes.
     pub mtu: Option<u32>,
     /// `IFLA_ADDRESS`.
@@ -91,11 +93,9 @@ impl Netlink {
     /// Whatever the kernel answers; nothing tells which part it refused.
     pub fn change_link(&mut self, index: u32, change: &LinkChange) -> io::Result<()> {
         let mut header = LinkHeader { index, ..LinkHeader::default() };
-        for (flag, wanted) in [(LinkFlags::Up, change.up), (LinkFlags::Noarp, change.no_arp)] {
-            if let Some(set) = wanted {
-                header.change_mask |= flag;
-                header.flags.set(flag, set);
-            }
+        if let Some(up) = change.up {
+            header.change_mask |= LinkFlags::Up;
+            header.flags.set(LinkFlags::Up, up);
         }
         let mut request = LinkMessage::default();
         request.header = header;
@@ -104,6 +104,28 @@ impl Netlink {
         request.attributes.extend(change.tx_queue_len.map(LinkAttribute::TxQueueLen));
         self.change(RTM_SETLINK, 0, &emit(&request))
     }
+
+    /// Sets whether coming up makes a link-local IPv6 address from the MAC address, or none.
+    ///
+    /// # Errors
+    /// `EAFNOSUPPORT` without IPv6, which an MTU below 1280 is enough for.
+    pub fn set_link_local_from_mac(&mut self, index: u32, from_mac: bool) -> io::Result<()> {
+        let mode = if from_mac { In6AddrGenMode::Eui64 } else { In6AddrGenMode::None };
+        let inet6 = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(mode)]);
+        let mut request = LinkMessage::default();
+        request.header.index = index;
+        request.attributes = vec![LinkAttribute::AfSpecUnspec(vec![inet6])];
+        self.change(RTM_SETLINK, 0, &emit(&request))
+    }
+}
+
+/// Whether `IFLA_AF_SPEC` says that link-local addresses come from the MAC address.
+fn eui64(af_spec: &[u8]) -> bool {
+    let inet6 = attributes(af_spec).find(|family| family.kind == AF_INET6);
+    let mode = inet6.and_then(|inet6| {
+        attributes(inet6.value).find(|attribute| attribute.kind == IFLA_INET6_ADDR_GEN_MODE)
+    });
+    mode.is_some_and(|mode| mode.value == [u8::from(&In6AddrGenMode::Eui64)])
 }
 
 fn parse(body: &[u8]) -> Option<Link> {
@@ -116,7 +138,7 @@ fn parse(body: &[u8]) -> Option<Link> {
         mac: None,
         tx_queue_len: 0,
         up: flags.contains(LinkFlags::Up),
-        no_arp: flags.contains(LinkFlags::Noarp),
+        link_local_from_mac: false,
     };
     // Attribute by attribute and not the crate's whole LinkMessage: newer kernels lengthen
     // structures in there that are none of our business.
@@ -128,6 +150,7 @@ fn parse(body: &[u8]) -> Option<Link> {
             }
             libc::IFLA_MTU => link.mtu = attribute.u32()?,
             libc::IFLA_TXQLEN => link.tx_queue_len = attribute.u32()?,
+            libc::IFLA_AF_SPEC => link.link_local_from_mac = eui64(attribute.value),
             libc::IFLA_ADDRESS => link.mac = attribute.value.try_into().ok(),
             _ => {}
         }

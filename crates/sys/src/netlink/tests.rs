@@ -63,7 +63,6 @@ fn a_link_changes_in_one_message() {
         let index = netlink.link_named("vb").unwrap().unwrap().index;
         let change = LinkChange {
             up: Some(false),
-            no_arp: Some(true),
             mtu: Some(4000),
             mac: Some([2, 0, 0, 0, 0, 7]),
             tx_queue_len: Some(5000),
@@ -76,9 +75,15 @@ fn a_link_changes_in_one_message() {
             mac: Some([2, 0, 0, 0, 0, 7]),
             tx_queue_len: 5000,
             up: false,
-            no_arp: true,
+            link_local_from_mac: true,
         };
         assert_eq!(netlink.link_named("vb").unwrap(), Some(expected));
+        netlink.set_link_local_from_mac(index, false).unwrap();
+        let up = LinkChange { up: Some(true), ..LinkChange::default() };
+        netlink.change_link(index, &up).unwrap();
+        assert!(!netlink.link_indexed(index).unwrap().unwrap().link_local_from_mac);
+        assert_eq!(netlink.addresses(Family::V6, index).unwrap(), []);
+        netlink.set_link_local_from_mac(index, true).unwrap();
         let error = netlink.change_link(4242, &change).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENODEV));
     });
