@@ -161,6 +161,8 @@ pub(super) struct Connection<S> {
     pub(super) queue_front: Seq,
     /// Frames sent since the last discard.
     pub(super) sent_since_discard: u8,
+    /// The remote has only sent small messages so far.
+    pub(super) small_messages: bool,
     /// The guest's window in bytes, and the segment that told it (RFC 9293 3.10.7.4).
     pub(super) wnd: u32,
     pub(super) wl1: Seq,
@@ -259,6 +261,7 @@ impl<S> Connection<S> {
             max: iss,
             queue_front: iss + 1,
             sent_since_discard: 0,
+            small_messages: true,
             wnd: 0,
             wl1: Seq(0),
             wl2: Seq(0),

@@ -17,9 +17,11 @@ use crate::io::{Guest, HEADROOM, Host, TcpSocket};
 /// Acknowledged bytes are removed from the socket when there are this many: a call less per ACK, and the
 /// remote is told of new room in steps that matter to it. A fraction of the smallest receive buffer.
 const DISCARD_BYTES: u32 = 32 << 10;
-/// With nothing in flight no further ACK will come, so less is enough. Tiny exchanges wait for company all
-/// the same: what they leave behind is small, and counted in frames for its overhead.
-const DISCARD_IDLE_BYTES: u32 = 1 << 10;
+/// With nothing in flight no further ACK will come, so all of it goes. Only in a dialogue of messages smaller
+/// than this it waits for company, of so many frames. Not after anything larger: once the kernel has seen
+/// full segments, it closes its window rather than offer less than one, and a few bytes left behind in a
+/// buffer of about that size would keep it closed.
+const SMALL_MESSAGE: usize = 1 << 10;
 const DISCARD_IDLE_FRAMES: u8 = 16;
 
 /// What became of an attempt to send data.
@@ -60,7 +62,7 @@ impl<S: TcpSocket> Connection<S> {
         let acked = self.una.min(self.data_end()).since(self.queue_front);
         let worth = acked >= DISCARD_BYTES
             || self.una == self.nxt
-                && (acked >= DISCARD_IDLE_BYTES || self.sent_since_discard >= DISCARD_IDLE_FRAMES);
+                && (!self.small_messages || self.sent_since_discard >= DISCARD_IDLE_FRAMES);
         if acked == 0 || !(worth || all) {
             return;
         }
@@ -237,6 +239,7 @@ impl<S: TcpSocket> Connection<S> {
             return Sent::LinkFull;
         }
         self.drained |= last;
+        self.small_messages &= got < SMALL_MESSAGE;
         if self.unanswered {
             self.unanswered = false;
             self.exchanges = self.exchanges.saturating_add(1);
