@@ -176,7 +176,10 @@ impl<H: Host> Stack<H> {
         ip: IpAddr,
         mac: Option<MacAddr>,
     ) {
-        let Some(seen) = addr::visible_source(&self.config, &self.link, ip) else { return };
+        // Kernels list groups among their neighbours, too.
+        let group = !addr::is_unicast(ip) || mac.is_some_and(MacAddr::is_multicast);
+        let seen = addr::visible_source(&self.config, &self.link, ip).filter(|_| !group);
+        let Some(seen) = seen else { return };
         match mac {
             Some(mac) if self.link.neighbors.insert(seen, mac) => {
                 if mac != self.config.our_mac {

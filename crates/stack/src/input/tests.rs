@@ -258,7 +258,9 @@ fn neighbours_are_announced_translated() {
     rig.neighbor("192.0.2.99", Some(mac));
     rig.neighbor("192.0.2.99", Some(mac));
     rig.neighbor("192.0.2.1", Some(mac));
-    assert_eq!(rig.frames().len(), 1, "news only, and not about the guest's own address");
+    rig.neighbor("ff02::16", Some(MacAddr([0x33, 0x33, 0, 0, 0, 0x16])));
+    rig.neighbor("192.0.2.255", Some(MacAddr::BROADCAST));
+    assert_eq!(rig.frames().len(), 1, "news only, not about the guest's own address or groups");
     rig.frame(&udp_frame(GUEST, "192.0.2.99:7", b"x"));
     let socket = rig.udp();
     socket.borrow_mut().incoming.push_back((b"y".to_vec(), 1));
