@@ -10,7 +10,7 @@ mod settings;
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -48,41 +48,54 @@ pub fn run(mode: Mode, said: &Said) -> Result<u8> {
     sink::start(run.level);
 
     // The host's network, and the one the guest will see.
+    let identity = identity_to_assume(&run)?;
     let discovery = discover::discover(said)?;
     let mut network = Network::new(mode, said, &discovery.host, duid_time());
-    tell(mode, &discovery, &network);
+    tell_choices(&discovery, &network);
 
     // Everything that takes privileges we have now.
-    let identity = identity_to_assume(&run)?;
     let pid_file = run.pid_file.as_deref().map(open_pid_file).transpose()?;
     let pcap = run.pcap.as_deref().and_then(open_pcap);
     let watch = named.watch(&run)?;
     let stay_outside = identity.is_some() && privileges::is_administrator();
-    let mut entered = namespace::enter(named, &run, &inherited, stay_outside)?;
-    let guest = set_up_guest(&entered, &network, &discovery, &run)?;
+    let Entered { network: namespace, mut command } =
+        namespace::enter(named, &run, &inherited, stay_outside)?;
+    let guest = set_up_guest(&namespace, &network, &discovery, &run)?;
+    // Open, it would keep its file from being unmounted.
+    drop(namespace);
     let neighbours = follow_neighbours(&network, &discovery);
     let random = random()?;
-    let mut command = entered.command.take();
     without_impossible(&mut network, &guest);
+    for line in report::block(mode, &network).lines() {
+        log::info!("{line}");
+    }
 
     // Nothing below needs them.
     for stage in drop::STAGES {
         fail(stage.failure(), stage.take(identity))?;
     }
 
-    let background = match run.foreground {
-        true => None,
-        false => match fail("Couldn't fork", daemon::fork())? {
+    let (background, pid_file) = if run.foreground {
+        (None, pid_file)
+    } else {
+        match fail("Couldn't fork", daemon::fork())? {
             Forked::Parent(parent) => return Ok(leave_to(parent, pid_file)),
-            Forked::Child(background) => Some(background),
-        },
+            Forked::Child(background) => {
+                drop(pid_file);
+                (Some(background), None)
+            }
+        }
     };
 
     // After the last fork: what watches signals and descriptors watches those of its process.
     let release = command.as_mut().and_then(Child::take_release);
     let host = host_options(&network);
     let settings = settings::read(random.seed);
-    let tap = fail("Couldn't duplicate descriptor", guest.tap.try_clone())?;
+    // With its PID namespace a command takes along whoever else is in the network namespace.
+    let last_tap = match command.as_ref().filter(|_| run.pid_namespace) {
+        Some(_) => Some(fail("Couldn't duplicate descriptor", guest.tap.try_clone())?),
+        None => None,
+    };
     let worker = Worker::new(Parts {
         mtu: network.stack.mtu.unwrap_or(u16::try_from(guest.mtu).unwrap_or(u16::MAX)),
         tap: guest.tap,
@@ -101,9 +114,9 @@ pub fn run(mode: Mode, said: &Said) -> Result<u8> {
         stats: run.stats.map(statistics),
     });
     let worker = fail("Couldn't set up event loop", worker)?;
-    match background {
-        Some(background) => fail("Couldn't leave terminal", background.detach())?,
-        None => write_pid(pid_file, std::process::id()),
+    write_pid(pid_file, std::process::id());
+    if let Some(background) = background {
+        fail("Couldn't leave terminal", background.detach())?;
     }
     if let Some(release) = release {
         // The terminal is the command's now. One that is gone already is seen by the worker.
@@ -111,8 +124,8 @@ pub fn run(mode: Mode, said: &Said) -> Result<u8> {
         sink::release_stderr();
     }
     let end = worker.run();
-    if matches!(end, ExitReason::Child(_)) && run.pid_namespace {
-        // Nobody is left in the namespace, and the kernel takes it away in its own time.
+    if let (ExitReason::Child(_), Some(tap)) = (&end, last_tap) {
+        // Nobody is left there, and the kernel takes it all away in its own time.
         let _ = tap.leave_to_namespace();
     }
     status(end)
@@ -125,16 +138,13 @@ fn close_inherited(named: &Named) {
     }
 }
 
-/// What was found and made of it.
-fn tell(mode: Mode, discovery: &Discovery, network: &Network) {
+/// What was found, and what was made of it.
+fn tell_choices(discovery: &Discovery, network: &Network) {
     for notice in &discovery.notices {
         log::info!("{notice}");
     }
     for note in &network.notes {
         log::log!(note.level, "{}", note.text);
-    }
-    for line in report::block(mode, network).lines() {
-        log::info!("{line}");
     }
 }
 
@@ -178,12 +188,12 @@ fn open_pcap(path: &Path) -> Option<File> {
 
 /// Makes and configures the guest's interface, on a thread that visits its namespace.
 fn set_up_guest(
-    entered: &Entered,
+    namespace: &OwnedFd,
     network: &Network,
     discovery: &Discovery,
     run: &Run,
 ) -> Result<GuestInterface> {
-    let visit = netns::in_network(entered.network.as_fd(), || {
+    let visit = netns::in_network(namespace.as_fd(), || {
         configure_ns::set_up(network, discovery, run.ns_mac)
     });
     fail("Couldn't switch to pasta namespaces", visit)?
