@@ -42,7 +42,7 @@ pub const EVENT_KINDS: [&str; 19] = [
 ];
 
 /// Takes the counts since the start, in the order of [`EVENT_KINDS`].
-pub type Report = dyn FnMut(&[u64]);
+pub type Report = dyn FnMut(&[u64]) + Send;
 
 /// Who is told about counts of events, and how often (`--stats`).
 pub struct StatsReport {

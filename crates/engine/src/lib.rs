@@ -12,8 +12,6 @@ pub mod host;
 mod neighbours;
 mod worker;
 
-#[cfg(test)]
-mod tests;
 
 pub use counters::{EVENT_KINDS, Report, StatsReport};
 pub use guest::TapLink;
