@@ -12,7 +12,6 @@ pub mod host;
 mod neighbours;
 mod worker;
 
-
 pub use counters::{EVENT_KINDS, Report, StatsReport};
 pub use guest::TapLink;
 pub use host::{HostOptions, KernelHost};

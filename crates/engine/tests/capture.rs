@@ -60,8 +60,8 @@ fn check(packet: &SlicedPacket<'_>) -> usize {
         Some(TransportSlice::Tcp(tcp)) => {
             let (header, payload) = (tcp.to_header(), tcp.payload());
             let expected = match (v4, v6) {
-                (Some(v4), _) => header.calc_checksum_ipv4(&v4, payload).unwrap(),
-                (_, Some(v6)) => header.calc_checksum_ipv6(&v6, payload).unwrap(),
+                (Some(v4), _) => header.calc_checksum_ipv4(&v4, payload).expect("short"),
+                (_, Some(v6)) => header.calc_checksum_ipv6(&v6, payload).expect("short"),
                 (None, None) => panic!("TCP over nothing"),
             };
             assert_eq!(header.checksum, expected);
@@ -70,8 +70,8 @@ fn check(packet: &SlicedPacket<'_>) -> usize {
         Some(TransportSlice::Udp(udp)) => {
             let (header, payload) = (udp.to_header(), udp.payload());
             let expected = match (v4, v6) {
-                (Some(v4), _) => header.calc_checksum_ipv4(&v4, payload).unwrap(),
-                (_, Some(v6)) => header.calc_checksum_ipv6(&v6, payload).unwrap(),
+                (Some(v4), _) => header.calc_checksum_ipv4(&v4, payload).expect("short"),
+                (_, Some(v6)) => header.calc_checksum_ipv6(&v6, payload).expect("short"),
                 (None, None) => panic!("UDP over nothing"),
             };
             assert_eq!(header.checksum, expected);
