@@ -2,21 +2,42 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod check;
 mod generated;
+mod test;
+mod tools;
 
 use anyhow::{Result, bail};
+use std::process::ExitCode;
 
 const USAGE: &str = "\
 Usage: cargo xtask TASK
 
+  test [ARGS]        checks and every test, then a minute of fuzzing; ARGS go to the runner
+  e2e [--full] [ARGS]
+                     the end-to-end tests alone; --full moves a GiB in each bulk transfer
+  check              lengths of files, places of unsafe, dependencies between crates
   bench [OPTIONS]    our pasta beside C pasta, slirp4netns and plain veth (bench --help says more)
   man                writes man/ from the table of flags
   completions        writes completions/ from the table of flags
 ";
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
     let mut args = std::env::args_os().skip(1);
     match args.next().as_deref().and_then(std::ffi::OsStr::to_str) {
+        Some("test") => test::run(args),
+        Some("e2e") => test::e2e(args),
+        Some("check") => check::run(),
         Some("bench") => bench::run(args),
         Some("man") => generated::write("man"),
         Some("completions") => generated::write("completions"),

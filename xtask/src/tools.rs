@@ -1,0 +1,81 @@
+//! The programs that the tests use: installed on Debian as root, otherwise named.
+
+use anyhow::{Context as _, Result};
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::Command;
+
+/// Program, Debian package.
+const TOOLS: &[(&str, &str)] = &[
+    ("busybox", "busybox"),
+    ("curl", "curl"),
+    ("dhclient", "isc-dhcp-client"),
+    ("dig", "bind9-dnsutils"),
+    ("dnsmasq", "dnsmasq-base"),
+    ("ethtool", "ethtool"),
+    ("g++", "g++"),
+    ("ip", "iproute2"),
+    ("iperf3", "iperf3"),
+    ("ping", "iputils-ping"),
+    ("pkill", "procps"),
+    ("rdisc6", "ndisc6"),
+    ("socat", "socat"),
+    ("ss", "iproute2"),
+    ("strace", "strace"),
+    ("traceroute", "traceroute"),
+    ("tshark", "tshark"),
+    ("udhcpc", "udhcpc"),
+    ("unshare", "util-linux"),
+    ("valgrind", "valgrind"),
+];
+
+/// Whether a program is where programs are, for the caller or for root.
+pub(crate) fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(Into::into);
+    std::env::split_paths(&path).chain(system).any(|dir| dir.join(program).is_file())
+}
+
+/// Installs what is missing where that is possible, and names the rest: their tests are skipped.
+pub(crate) fn provide() -> Result<()> {
+    let packages = missing();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    if is_root() && Path::new("/etc/debian_version").exists() {
+        eprintln!("installing: {}", packages.join(" "));
+        // A list of packages that could not be updated may still be good enough.
+        let _ = apt(["update"]);
+        let _ = apt(["install", "--no-install-recommends"].into_iter().chain(packages));
+    }
+    let packages = missing();
+    if !packages.is_empty() {
+        eprintln!("not installed, so their tests are skipped: {}", packages.join(" "));
+    }
+    Ok(())
+}
+
+/// Packages of which a program is missing.
+fn missing() -> Vec<&'static str> {
+    let absent = TOOLS.iter().filter(|(program, _)| !is_installed(program));
+    let mut packages: Vec<_> = absent.map(|(_, package)| *package).collect();
+    packages.dedup();
+    packages
+}
+
+fn apt<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Result<()> {
+    let mut command = Command::new("apt-get");
+    command.args(["--quiet", "--yes"]).args(args).env("DEBIAN_FRONTEND", "noninteractive");
+    // Standard output is for results.
+    command.stdout(std::io::stderr());
+    let status = command.status().context("cannot run apt-get")?;
+    anyhow::ensure!(status.success(), "apt-get: {status}");
+    Ok(())
+}
+
+/// Whether this process is root.
+pub(crate) fn is_root() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    line.and_then(|line| line.split_whitespace().nth(1)) == Some("0")
+}
