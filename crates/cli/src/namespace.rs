@@ -103,27 +103,22 @@ pub fn enter(
     inherited: &Inherited,
     stay_outside: bool,
 ) -> Result<Entered> {
-    let join = |path: &Path, file: &OwnedFd| {
-        let what = || format!("Couldn't enter user namespace {}", path.display());
-        match is_ours(file) {
-            Ok(true) => Ok(()),
-            Ok(false) => netns::join_user(file.as_fd()).map_err(|error| failure(&what(), &error)),
-            Err(error) => Err(failure(&what(), &error)),
+    let Named { user, network } = named;
+    let user = match user {
+        Some((path, file)) => {
+            let what = || format!("Couldn't enter user namespace {}", path.display());
+            let ours = is_ours(&file).map_err(|error| failure(&what(), &error))?;
+            if !ours && !stay_outside {
+                netns::join_user(file.as_fd()).map_err(|error| failure(&what(), &error))?;
+            }
+            (!ours && stay_outside).then_some(file)
         }
+        None => None,
     };
-    if let Target::Command(words) = &run.target {
-        // The command must be in the user namespace, and it is a copy of us.
-        if let Some((path, file)) = &named.user {
-            join(path, file)?;
-        }
-        return spawn(words, run, inherited, stay_outside);
-    }
-    if let Some((path, file)) = named.user.filter(|_| !stay_outside) {
-        join(&path, &file)?;
-    }
-    match named.network {
-        Some((_, network)) => Ok(Entered { network, command: None }),
-        None => Err(anyhow::anyhow!("No network namespace given")),
+    match (&run.target, network) {
+        (Target::Command(words), _) => spawn(words, run, inherited, user, stay_outside),
+        (_, Some((_, network))) => Ok(Entered { network, command: None }),
+        (_, None) => Err(anyhow::anyhow!("No network namespace given")),
     }
 }
 
@@ -134,19 +129,23 @@ fn is_ours(file: &OwnedFd) -> io::Result<bool> {
     Ok((ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()))
 }
 
+/// Starts the command, in new namespaces. `user` is one of those for it alone.
 fn spawn(
     words: &[OsString],
     run: &Run,
     inherited: &Inherited,
+    user: Option<OwnedFd>,
     stay_outside: bool,
 ) -> Result<Entered> {
     let program = program(words)?;
     let new_user = run.user_namespace == UserNamespace::New;
     let namespaces = NewNamespaces { user: new_user, pid: run.pid_namespace };
     let caller = Identity::current();
-    let command = process::spawn(namespaces, |gate| {
-        live_in(&program, run, namespaces, caller, inherited, gate)
-    })
+    let live = |gate| live_in(&program, run, namespaces, caller, inherited, gate);
+    let command = match &user {
+        Some(user) => process::spawn_in(user.as_fd(), namespaces, live),
+        None => process::spawn(namespaces, live),
+    }
     .map_err(|error| failure("Failed to clone process with detached namespaces", &error))?;
     let file = |kind: &str| netns::open(Path::new(&format!("/proc/{}/ns/{kind}", command.pid())));
     let joined = |error: io::Error| failure("Failed to join network namespace", &error);

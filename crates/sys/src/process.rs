@@ -9,7 +9,10 @@ use std::os::unix::ffi::OsStrExt;
 
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Resource, Rlimit, WaitId, WaitIdOptions, WaitIdStatus, setrlimit, waitid};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, setrlimit,
+    waitid,
+};
 
 /// The namespaces a new process gets, besides network, mount, UTS and IPC ones of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +21,20 @@ pub struct NewNamespaces {
     pub user: bool,
     /// A PID namespace too; the process is its pid 1.
     pub pid: bool,
+}
+
+impl NewNamespaces {
+    fn flags(self) -> libc::c_int {
+        let mut flags =
+            libc::CLONE_NEWNET | libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
+        if self.user {
+            flags |= libc::CLONE_NEWUSER;
+        }
+        if self.pid {
+            flags |= libc::CLONE_NEWPID;
+        }
+        flags
+    }
 }
 
 /// A process we started and will wait for.
@@ -65,22 +82,59 @@ impl Release {
 /// `EBUSY` when other threads run (a copy of the process would find their locks taken for ever);
 /// those of `clone(2)`.
 pub fn spawn(namespaces: NewNamespaces, job: impl FnOnce(Gate) -> u8) -> io::Result<Child> {
-    let mut flags =
-        libc::CLONE_NEWNET | libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
-    if namespaces.user {
-        flags |= libc::CLONE_NEWUSER;
-    }
-    if namespaces.pid {
-        flags |= libc::CLONE_NEWPID;
-    }
     let (wait, release) = pipe_with(PipeFlags::CLOEXEC)?;
-    match clone(flags)? {
+    match clone(namespaces.flags())? {
         None => {
             drop(release);
             run(|| job(Gate(wait)))
         }
         Some((pid, pidfd)) => Ok(Child { pid, pidfd, gate: Some(release) }),
     }
+}
+
+/// As [`spawn`], in a user namespace that we ourselves stay out of. The new namespaces belong to it.
+///
+/// # Errors
+/// As [`spawn`], and those of joining the user namespace.
+pub fn spawn_in(
+    user: BorrowedFd<'_>,
+    namespaces: NewNamespaces,
+    job: impl FnOnce(Gate) -> u8,
+) -> io::Result<Child> {
+    let (wait, release) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (answer, question) = pipe_with(PipeFlags::CLOEXEC)?;
+    // A copy of us joins, and starts a sibling of its own: a child of ours.
+    let Some((_, helper)) = clone(0)? else {
+        run(|| {
+            let sibling = crate::netns::join_user(user)
+                .and_then(|()| clone(namespaces.flags() | libc::CLONE_PARENT));
+            match sibling {
+                Ok(None) => {
+                    drop((release, question));
+                    run(|| job(Gate(wait)))
+                }
+                Ok(Some((pid, _))) => tell(&question, i32::try_from(pid).unwrap_or(-libc::ERANGE)),
+                Err(error) => tell(&question, -error.raw_os_error().unwrap_or(libc::EINVAL)),
+            }
+        })
+    };
+    drop(question);
+    let mut number = [0; 4];
+    let answered = rustix::io::retry_on_intr(|| rustix::io::read(&answer, &mut number));
+    Child::new(0, helper).wait()?;
+    match (answered?, i32::from_ne_bytes(number)) {
+        (4, number) if number > 0 => {
+            let pid = Pid::from_raw(number).ok_or(Errno::SRCH)?;
+            let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+            Ok(Child { pid: number.unsigned_abs(), pidfd, gate: Some(release) })
+        }
+        (4, number) => Err(io::Error::from_raw_os_error(-number)),
+        _ => Err(io::Error::from_raw_os_error(libc::ECHILD)),
+    }
+}
+
+fn tell(question: &OwnedFd, number: i32) -> u8 {
+    u8::from(rustix::io::write(question, &number.to_ne_bytes()).is_err())
 }
 
 /// Copies the process, as `fork(2)` does, and returns the copy's pid and pidfd to the original.
