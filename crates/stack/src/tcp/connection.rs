@@ -124,6 +124,9 @@ pub(super) struct Connection<S> {
     pub(super) ack_on_accept: bool,
     /// Round-trip time to the remote: pace of ACK and window checks.
     pub(super) host_rtt: Duration,
+    pub(super) host_min_rtt: Duration,
+    /// Since when the remote's acknowledgement has not come further.
+    pub(super) unacked_since: Option<Instant>,
     pub(super) spill: Spill,
     /// Start of the segment behind a gap that came last.
     pub(super) recent_later: Seq,
@@ -242,6 +245,8 @@ impl<S> Connection<S> {
             acked_base: 0,
             ack_on_accept: true,
             host_rtt: Duration::ZERO,
+            host_min_rtt: Duration::ZERO,
+            unacked_since: None,
             spill: Spill::default(),
             recent_later: Seq(0),
             guest_fin: false,
@@ -309,6 +314,11 @@ impl<S> Connection<S> {
         self.fin.is_some_and(|fin| self.una.after(fin))
     }
 
+    /// Whether the guest has sent and received everything: nothing more is expected of it.
+    pub(super) fn guest_is_done(&self) -> bool {
+        self.guest_fin && self.rcv_acked == self.rcv_nxt && self.fin_acked()
+    }
+
     /// Marks the connection for the end of the burst.
     pub(super) fn touch(&mut self, shared: &mut Shared) {
         if !self.touched {
@@ -319,10 +329,7 @@ impl<S> Connection<S> {
 
     /// Whether both directions are closed and everybody knows.
     pub(super) fn is_over(&self) -> bool {
-        self.state == State::Established
-            && self.fin_passed
-            && self.rcv_acked == self.rcv_nxt
-            && self.fin_acked()
+        self.state == State::Established && self.fin_passed && self.guest_is_done()
     }
 }
 

@@ -72,6 +72,10 @@ impl<S: TcpSocket> Connection<S> {
         shared: &mut Shared,
         segment: &Segment<'_>,
     ) -> Verdict {
+        if self.guest_is_done() {
+            // It has forgotten the connection; what it sent is still on its way to the remote.
+            return Verdict::Keep;
+        }
         if segment.seq == self.rcv_nxt || segment.seq == self.rcv_acked {
             log::debug!("TCP {:?}: reset by the guest", self.key);
             cx.stats.tcp_reset += 1;
@@ -150,7 +154,7 @@ impl<S: TcpSocket> Connection<S> {
             self.on_progress(cx, segment, advance);
         }
         let old_wnd = self.wnd;
-        self.update_window(segment);
+        self.update_window(segment, advance > 0);
         if advance == 0 && self.in_flight() > 0 {
             let duplicate = segment.payload.is_empty()
                 && !segment.has(TcpFlags::FIN)
@@ -230,15 +234,18 @@ impl<S: TcpSocket> Connection<S> {
         self.wait = None;
     }
 
-    fn update_window(&mut self, segment: &Segment<'_>) {
-        let newer = self.wl1.before(segment.seq)
+    /// RFC 9293 3.10.7.4, and whatever the sequence number, with an ACK that is news: the edge must not
+    /// move along with it unasked.
+    fn update_window(&mut self, segment: &Segment<'_>, acked: bool) {
+        let newer = acked
+            || self.wl1.before(segment.seq)
             || self.wl1 == segment.seq && !segment.ack.before(self.wl2);
         if !newer {
             return;
         }
         self.wnd = u32::from(segment.window) << self.snd_shift;
         self.max_wnd = self.max_wnd.max(self.wnd);
-        self.wl1 = segment.seq;
+        self.wl1 = self.wl1.max(segment.seq);
         self.wl2 = segment.ack;
         if self.wnd == 0 && self.in_flight() > 0 {
             self.lost_to_zero_window = true;

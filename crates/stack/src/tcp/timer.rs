@@ -140,7 +140,7 @@ impl<S: TcpSocket> Connection<S> {
             self.reset_both(cx);
             return Verdict::Remove;
         }
-        if self.wait.is_none() {
+        if self.wait.is_none() && !self.guest_is_done() {
             self.send_keepalive(cx);
         }
         self.asked = cx.now;

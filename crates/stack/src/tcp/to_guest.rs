@@ -18,10 +18,10 @@ use crate::io::{Guest, HEADROOM, Host, TcpSocket};
 /// remote is told of new room in steps that matter to it. A fraction of the smallest receive buffer.
 const DISCARD_BYTES: u32 = 32 << 10;
 /// With nothing in flight no further ACK will come, so all of it goes. Only in a dialogue of messages smaller
-/// than this it waits for company, of so many frames. Not after anything larger: once the kernel has seen
+/// than this it waits for company: as much in all, or so many frames. Not after anything larger: once the kernel has seen
 /// full segments, it closes its window rather than offer less than one, and a few bytes left behind in a
 /// buffer of about that size would keep it closed.
-const SMALL_MESSAGE: usize = 1 << 10;
+const SMALL_MESSAGE: u32 = 1 << 10;
 const DISCARD_IDLE_FRAMES: u8 = 16;
 
 /// What became of an attempt to send data.
@@ -62,7 +62,9 @@ impl<S: TcpSocket> Connection<S> {
         let acked = self.una.min(self.data_end()).since(self.queue_front);
         let worth = acked >= DISCARD_BYTES
             || self.una == self.nxt
-                && (!self.small_messages || self.sent_since_discard >= DISCARD_IDLE_FRAMES);
+                && (!self.small_messages
+                    || acked >= SMALL_MESSAGE
+                    || self.sent_since_discard >= DISCARD_IDLE_FRAMES);
         if acked == 0 || !(worth || all) {
             return;
         }
@@ -239,7 +241,7 @@ impl<S: TcpSocket> Connection<S> {
             return Sent::LinkFull;
         }
         self.drained |= last;
-        self.small_messages &= got < SMALL_MESSAGE;
+        self.small_messages &= sent < SMALL_MESSAGE;
         if self.unanswered {
             self.unanswered = false;
             self.exchanges = self.exchanges.saturating_add(1);
@@ -298,6 +300,10 @@ impl<S: TcpSocket> Connection<S> {
         cx: &mut Cx<'_, G, H>,
     ) -> Verdict {
         let end = self.data_end();
+        if end.after(self.una + self.wnd) {
+            // The guest took its window back: the timeout will do.
+            return Verdict::Keep;
+        }
         let from = self.una.max(end - u32::from(self.mss).min(end.since(self.una)));
         if from == end {
             self.send_fin(cx);

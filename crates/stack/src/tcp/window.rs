@@ -6,6 +6,7 @@ use super::connection::{Connection, Shared, State};
 use super::seq::Seq;
 use crate::cx::Cx;
 use crate::io::{Guest, Host, TcpInfo, TcpSocket};
+use crate::time::Instant;
 
 /// Remotes closer than this are as good as local: what the socket took counts as delivered. Waiting for
 /// the remote's own ACK would only add a timer to each exchange.
@@ -19,6 +20,10 @@ const ROOM_INTERVAL: u32 = 64 << 10;
 const DIALOGUE: u8 = 4;
 /// How long the ACK waits for an answer to carry it.
 const ANSWER_WAIT: Duration = Duration::from_millis(1);
+/// How much later than the shortest round trip the remote's acknowledgement may come before the guest gets
+/// one anyway: a queue on the path must not run into the guest's retransmission timeout, which is at least
+/// 200 ms above the round trips it has seen.
+const ACK_PATIENCE: Duration = Duration::from_millis(100);
 /// Bounds of the pace at which ACK and window are looked at again.
 const MIN_CHECK: Duration = Duration::from_millis(1);
 const MAX_CHECK: Duration = Duration::from_millis(100);
@@ -27,7 +32,8 @@ impl<S: TcpSocket> Connection<S> {
     /// Learns from `TCP_INFO` how to acknowledge.
     pub(super) fn take_info(&mut self, info: &TcpInfo) {
         self.host_rtt = info.rtt;
-        let local = info.min_rtt.unwrap_or(info.rtt) < LOCAL_RTT;
+        self.host_min_rtt = info.min_rtt.unwrap_or(info.rtt);
+        let local = self.host_min_rtt < LOCAL_RTT;
         let (Some(_), Some(rate)) = (info.bytes_acked, info.delivery_rate) else {
             self.ack_on_accept = true;
             return;
@@ -68,12 +74,13 @@ impl<S: TcpSocket> Connection<S> {
             self.refresh_room(shared);
         }
         let before = self.rcv_acked;
-        let target = self.ack_target();
+        let target = self.ack_target(cx.now);
         let advanced = target.after(self.rcv_acked);
         self.rcv_acked = target;
         // RFC 9293 3.8.6.2.2: a window opens in steps worth a segment.
         let opened = self.rcv_edge.since(self.rcv_advertised);
-        let reopened = self.window_is_tight() && opened >= self.worthwhile();
+        // Not to a guest that has sent all: it may have forgotten the connection, and would reset it.
+        let reopened = !self.guest_fin && self.window_is_tight() && opened >= self.worthwhile();
         let settled = self.owes_ack && self.rcv_acked == self.rcv_nxt;
         if due {
             self.exchanges = 0;
@@ -91,8 +98,14 @@ impl<S: TcpSocket> Connection<S> {
         let behind = self.rcv_acked.before(self.rcv_nxt);
         if behind || self.window_is_tight() && self.room_may_grow && !self.guest_fin {
             let pace = (self.host_rtt / 2).clamp(MIN_CHECK, MAX_CHECK);
-            self.ack_check = Some(cx.now + pace);
+            let patience = self.unacked_since.map(|since| since + self.patience());
+            self.ack_check = Some((cx.now + pace).min(patience.unwrap_or(cx.now + pace)));
         }
+    }
+
+    /// How long the guest may wait for the remote's acknowledgement.
+    fn patience(&self) -> Duration {
+        self.host_min_rtt + ACK_PATIENCE
     }
 
     /// In a dialogue of small messages the answer will carry the ACK: one frame less for both. Any other
@@ -114,21 +127,29 @@ impl<S: TcpSocket> Connection<S> {
     }
 
     /// How far the guest's data may be acknowledged.
-    fn ack_target(&mut self) -> Seq {
+    fn ack_target(&mut self, now: Instant) -> Seq {
         if self.rcv_acked == self.rcv_nxt {
+            self.unacked_since = None;
             return self.rcv_nxt;
         }
         if self.host_rtt >= LOCAL_RTT {
             let info = self.sock.info();
             self.take_info(&info);
+            let since = *self.unacked_since.get_or_insert(now);
+            let late = now.since(since) >= self.patience() || !self.spill.is_empty();
             // Once either side has closed, no event may come that would tell of more.
-            if !self.ack_on_accept && !self.guest_fin && !self.read_closed {
+            if !self.ack_on_accept && !self.guest_fin && !self.read_closed && !late {
                 let acked = info.bytes_acked.unwrap_or(0).saturating_sub(self.acked_base);
                 // Sequence numbers count modulo 2^32.
                 let remote = self.irs + 1 + u32::try_from(acked & 0xffff_ffff).unwrap_or(0);
-                return remote.min(self.rcv_nxt).max(self.rcv_acked);
+                let target = remote.min(self.rcv_nxt).max(self.rcv_acked);
+                if target != self.rcv_acked {
+                    self.unacked_since = (target != self.rcv_nxt).then_some(now);
+                }
+                return target;
             }
         }
+        self.unacked_since = None;
         self.rcv_nxt
     }
 }
