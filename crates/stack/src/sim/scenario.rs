@@ -234,8 +234,10 @@ impl Scenario {
             let (_, peer) = ends(flow.n, flow.ipv6);
             let remote = world.host.sockets.iter().find(|socket| socket.borrow().peer == peer);
             let watch = world.link.watch.as_ref().and_then(|all| all.by_peer_port(peer.port()));
-            // A reset that was lost is learnt of only by sending, which an idle program does not.
-            let deaf = watch.is_some_and(|flow| flow.reset) && !self.link.is_clean();
+            // A reset that was lost is learnt of only by sending, which an idle program does not; one
+            // during the handshake leaves a listener listening.
+            let deaf = watch.is_some_and(|watch| watch.reset)
+                && (!self.link.is_clean() || !flow.active);
             let Some(remote) = remote else {
                 return (!guest.done()).then(|| format!("flow {} has no socket", flow.n));
             };
@@ -282,6 +284,16 @@ impl Scenario {
             let resets = flow.guest.reset_after.or(flow.host.app.reset_after).is_some();
             let Some(remote) = remote.map(|remote| remote.borrow()) else { continue };
             report.to_host += remote.app.read;
+            // A reset is not the end of a file.
+            let watch = world.link.watch.as_ref().and_then(|all| all.by_peer_port(peer.port()));
+            if remote.app.reset && watch.is_some_and(|watch| watch.fin.is_some()) {
+                let what = format!("flow {}: the remote reset, the guest got a FIN", flow.n);
+                return Err(failure(world, Kind::Wrong, what));
+            }
+            if guest.reset && remote.app.peer_closed {
+                let what = format!("flow {}: the guest reset, the remote got a FIN", flow.n);
+                return Err(failure(world, Kind::Wrong, what));
+            }
             if accepts && !resets {
                 let whole = (flow.host.app.send, flow.guest.send);
                 if (guest.read, remote.app.read) != whole {

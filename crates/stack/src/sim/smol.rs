@@ -156,6 +156,16 @@ impl Conn {
         if self.app.done() {
             return Ok(());
         }
+        if state == State::Closed && socket.recv_queue() == 0 && !self.app.peer_closed {
+            // Reset, unless the peer's FIN is still to be told of.
+            self.app.failed = socket.recv(|_| (0, ())) != Err(RecvError::Finished);
+        }
+        if state == State::Closed && self.app.peer_closed && !self.app.closed {
+            self.app.failed = true;
+        }
+        if self.app.failed {
+            return Ok(());
+        }
         let (out, incoming) = patterns(self.flow.n);
         loop {
             let allowed = usize::try_from(self.app.may_read(now)).unwrap_or(usize::MAX);

@@ -66,7 +66,8 @@ pub struct FlowWatch {
     pub acked: u64,
     /// Right edge of the window the stack advertised last.
     pub edge: u64,
-    fin: Option<u64>,
+    /// Position of the FIN that the stack sent.
+    pub fin: Option<u64>,
     /// The stack sent a reset.
     pub reset: bool,
     /// The guest closed its window, or shrank it, at some time.
@@ -112,9 +113,10 @@ impl Watch {
         let Some(syn) = flow.guest_syn.filter(|_| !view.has(TcpFlags::RST)) else { return };
         let Some(start) = syn.position(view.header.seq.get(), flow.guest_sent) else { return };
         let end = start + view.payload.len() as u64;
-        // A single byte is a window probe.
-        if view.payload.len() > 1 {
-            flow.guest_twice += flow.guest_sent.min(end).saturating_sub(start);
+        // A single byte is a window probe, and comes again with what follows.
+        let again = flow.guest_sent.min(end).saturating_sub(start);
+        if again > 1 {
+            flow.guest_twice += again;
         }
         flow.guest_sent = flow.guest_sent.max(end);
     }
@@ -268,7 +270,10 @@ impl FlowWatch {
         let end = start + len + fin;
         if len > 0 {
             self.payload(view, start, meta, plan)?;
-            if len > 1 {
+            // One segment at the very end is a tail loss probe (RFC 8985 7), a single byte a window probe.
+            let mss = u64::from(guest.and_then(|syn| syn.mss).unwrap_or(1220));
+            let probe = len <= mss && start + len + fin == self.sent;
+            if len > 1 && !probe {
                 self.twice += self.sent.min(start + len).saturating_sub(start);
             }
             if len > 1 && start + len > self.guest_edge {
@@ -284,7 +289,7 @@ impl FlowWatch {
         if self.fin.is_some_and(|at| end > at + 1) {
             return Err("data behind the FIN".into());
         }
-        self.fin = self.fin.or_else(|| (fin > 0).then_some(end - 1));
+        self.fin = self.fin.or_else(|| (fin > 0).then(|| end - 1));
         self.sent = self.sent.max(end);
         Ok(())
     }

@@ -157,6 +157,7 @@ impl Conn {
 
     fn establish(&mut self, window: u64, now: Instant) {
         self.state = State::Established;
+        self.sender.sack = self.sack;
         let mss = self.sender.mss;
         self.sender.sample(now.since(self.syn_at));
         self.sender.start(mss, self.plan.superframe, window);
@@ -253,6 +254,7 @@ impl Conn {
         match self.sender.alarm(now) {
             Alarm::None | Alarm::Retransmit => {}
             Alarm::Probe if self.plan.probe_data && self.sender.nxt < self.sender.end => {
+                self.sender.probed = self.sender.nxt + 1;
                 self.emit(now, out, self.sender.nxt, 1, TcpFlags::ACK);
             }
             Alarm::Probe => {

@@ -38,6 +38,8 @@ pub(super) struct Sender {
     max_wnd: u64,
     wl1: u64,
     pub(super) mss: u64,
+    /// Duplicates count only with SACK blocks.
+    pub(super) sack: bool,
     /// Largest frame's payload.
     pub(super) superframe: u64,
     cwnd: u64,
@@ -54,6 +56,8 @@ pub(super) struct Sender {
     backoff: u32,
     timed: Option<(u64, Instant)>,
     pub(super) timeouts: u64,
+    /// Position behind a byte that probed a closed window: it may be acknowledged, but counts as unsent.
+    pub(super) probed: u64,
 }
 
 impl Sender {
@@ -67,6 +71,7 @@ impl Sender {
             max_wnd: 0,
             wl1: 0,
             mss: 536,
+            sack: false,
             superframe: 536,
             cwnd: 0,
             ssthresh: u64::MAX,
@@ -81,6 +86,7 @@ impl Sender {
             backoff: 0,
             timed: None,
             timeouts: 0,
+            probed: 0,
         }
     }
 
@@ -140,9 +146,10 @@ impl Sender {
         blocks: &[(u64, u64)],
         now: Instant,
     ) {
-        if ack > self.nxt || ack < self.una {
+        if ack > self.nxt.max(self.probed) || ack < self.una {
             return;
         }
+        self.nxt = self.nxt.max(ack);
         for &(left, right) in blocks.iter().filter(|block| block.0 >= ack && block.1 <= self.nxt) {
             self.sacked.insert(left, right);
         }
@@ -160,7 +167,7 @@ impl Sender {
         }
         if ack > self.una {
             self.progress(ack, now);
-        } else if duplicate {
+        } else if duplicate && (!self.sack || !blocks.is_empty()) {
             self.dups += 1;
         }
         let reach = self.sacked.highest().map_or(0, |high| high.saturating_sub(3 * self.mss));
