@@ -147,8 +147,10 @@ mod tests {
 
     #[test]
     fn the_word_counts_only_as_code() {
-        assert!(uses_unsafe("    let x = unsafe { y() };"));
-        assert!(uses_unsafe("unsafe impl Send for X {}"));
+        let word = "unsafe";
+        assert!(uses_unsafe(&format!("    let x = {word} {{ y() }};")));
+        assert!(uses_unsafe(&format!("{word} impl Send for X {{}}")));
+        assert!(uses_unsafe(&format!("#[{word}(no_mangle)]")));
         assert!(!uses_unsafe("#![forbid(unsafe_code)]"));
         assert!(!uses_unsafe("// unsafe is elsewhere"));
         assert!(!uses_unsafe("say(\"unsafe\")"));
