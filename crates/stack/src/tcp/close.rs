@@ -16,7 +16,6 @@ impl<S: TcpSocket> Connection<S> {
             return self.on_socket_opening(cx, shared, ready);
         }
         self.drained &= !(ready.readable || ready.read_closed || ready.hang_up);
-        self.read_closed |= ready.read_closed;
         let mut broken = false;
         if ready.error {
             while let Some(error) = self.sock.take_error() {
@@ -38,6 +37,8 @@ impl<S: TcpSocket> Connection<S> {
                 self.settle_ack(cx, shared, false);
             }
         }
+        self.reset_by_remote |= broken;
+        self.read_closed |= ready.read_closed && !broken;
         // What the remote sent before it went away is still there to be read.
         if self.push(cx) == Verdict::Remove {
             return Verdict::Remove;

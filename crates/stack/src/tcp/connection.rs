@@ -180,6 +180,8 @@ pub(super) struct Connection<S> {
     pub(super) drained: bool,
     /// The remote's FIN is known to be in the queue.
     pub(super) read_closed: bool,
+    /// The remote reset the connection: where its data ends is not the end of the stream.
+    pub(super) reset_by_remote: bool,
     /// Sequence number of our FIN, once sent.
     pub(super) fin: Option<Seq>,
     pub(super) cwnd: u32,
@@ -276,6 +278,7 @@ impl<S> Connection<S> {
             lost_to_zero_window: false,
             drained: true,
             read_closed: false,
+            reset_by_remote: false,
             fin: None,
             cwnd: INITIAL_CWND,
             ssthresh: u32::MAX,

@@ -134,7 +134,9 @@ impl<S: TcpSocket> Connection<S> {
 
     /// Sends an ACK with window and, if there are gaps, SACK blocks.
     pub(super) fn send_ack<G: Guest, H: Host>(&mut self, cx: &mut Cx<'_, G, H>) -> bool {
-        let mut segment = self.outgoing(self.max, TcpFlags::empty(), cx.now);
+        // Not beyond the guest's window, where a window probe may have taken us: it would not look at it.
+        let seq = self.max.min(self.una + self.wnd);
+        let mut segment = self.outgoing(seq, TcpFlags::empty(), cx.now);
         if self.sack_ok && self.spill.has_gap() {
             let options = &mut segment.options;
             self.spill

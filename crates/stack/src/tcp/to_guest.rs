@@ -207,6 +207,7 @@ impl<S: TcpSocket> Connection<S> {
         let Some(buf) = cx.guest.slot(want) else { return Sent::LinkFull };
         let Some(payload) = buf.get_mut(HEADROOM..) else { return Sent::LinkFull };
         let got = match self.sock.peek(seq.since(self.queue_front), payload) {
+            Ok(0) if self.reset_by_remote => return Sent::Drained,
             Ok(0) => {
                 self.drained = true;
                 self.read_closed = true;
@@ -228,7 +229,7 @@ impl<S: TcpSocket> Connection<S> {
         let end = seq + sent;
         let last = short && !again;
         let mut flags = if last { TcpFlags::PSH } else { TcpFlags::empty() };
-        let new_fin = last && self.read_closed && self.fin.is_none();
+        let new_fin = last && self.read_closed && !self.reset_by_remote && self.fin.is_none();
         if new_fin || self.fin == Some(end) {
             // The FIN was in the queue when we peeked, so this is the end of it.
             flags |= TcpFlags::FIN;
