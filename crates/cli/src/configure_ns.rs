@@ -77,7 +77,7 @@ pub fn set_up(
     let mut interface = GuestInterface {
         tap,
         index: link.index,
-        mac: mac.or(link.mac.map(MacAddr)).unwrap_or(MacAddr([0; 6])),
+        mac: mac.unwrap_or_else(|| MacAddr(link.mac.unwrap_or_default())),
         mtu: link.mtu,
         link_local: None,
         ipv4: network.stack.v4.is_some(),
@@ -102,14 +102,14 @@ pub fn set_up(
     Ok(interface)
 }
 
-/// The kernel tells these apart: no access to the node, or to the namespace.
+/// Tells a node that cannot be opened from an interface that cannot be had.
 fn no_tap(error: io::Error) -> anyhow::Error {
-    match error.kind() {
-        io::ErrorKind::NotFound => failure("Failed to open() /dev/net/tun", &error),
-        io::ErrorKind::PermissionDenied if reason(&error).starts_with("Permission denied") => {
-            failure("Failed to open() /dev/net/tun", &error)
-        }
-        _ => failure("TUNSETIFF ioctl on /dev/net/tun failed", &error),
+    /// `ENOENT`, `ENXIO`, `EACCES`, `ENODEV`.
+    const OF_OPEN: [i32; 4] = [2, 6, 13, 19];
+    if error.raw_os_error().is_some_and(|number| OF_OPEN.contains(&number)) {
+        failure("Failed to open() /dev/net/tun", &error)
+    } else {
+        failure("TUNSETIFF ioctl on /dev/net/tun failed", &error)
     }
 }
 

@@ -96,8 +96,9 @@ pub fn run(mode: Mode, said: &Said) -> Result<u8> {
         Some(_) => Some(fail("Couldn't duplicate descriptor", guest.tap.try_clone())?),
         None => None,
     };
+    let own_mtu = u16::try_from(guest.mtu).unwrap_or(u16::MAX);
     let worker = Worker::new(Parts {
-        mtu: network.stack.mtu.unwrap_or(u16::try_from(guest.mtu).unwrap_or(u16::MAX)),
+        mtu: network.stack.mtu.unwrap_or(own_mtu),
         tap: guest.tap,
         config: Arc::new(network.stack),
         secret: Secret::new(random.key),

@@ -22,13 +22,8 @@ pub enum Stage {
 }
 
 /// All stages, from first to last.
-pub const STAGES: [Stage; 5] = [
-    Stage::Bounding,
-    Stage::Identity,
-    Stage::Dumping,
-    Stage::NewPrivileges,
-    Stage::Capabilities,
-];
+pub const STAGES: [Stage; 5] =
+    [Stage::Bounding, Stage::Identity, Stage::Dumping, Stage::NewPrivileges, Stage::Capabilities];
 
 impl Stage {
     /// Takes the step. `identity` is whom to change to, if anybody.

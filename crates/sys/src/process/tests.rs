@@ -31,8 +31,8 @@ fn threads_forbid_a_copy() {
 fn statuses_are_those_of_a_shell() {
     let run = |script: &str| {
         let mut child = std::process::Command::new("sh").args(["-c", script]).spawn().unwrap();
-        let pid = rustix::process::Pid::from_raw(child.id().try_into().unwrap()).unwrap();
-        let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+        let pid = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
         let status = Child::new(child.id(), pidfd).wait().unwrap();
         let _ = child.try_wait();
         status

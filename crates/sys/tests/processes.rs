@@ -1,0 +1,64 @@
+//! Processes in new namespaces. Without the test harness, whose threads would forbid copies of the
+//! process.
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use sys::process::{NewNamespaces, spawn, spawn_in};
+use sys::{netns, privileges};
+
+fn main() {
+    if !privileges::is_administrator() {
+        return eprintln!("skipped: making namespaces needs CAP_SYS_ADMIN");
+    }
+    a_child_waits_until_it_is_released();
+    a_child_in_a_user_namespace_that_we_stay_out_of();
+}
+
+fn a_child_waits_until_it_is_released() {
+    let namespaces = NewNamespaces { user: true, pid: true };
+    let outside = privileges::Identity::current();
+    let mut child = spawn(namespaces, |gate| {
+        netns::map_root_to(outside).unwrap();
+        let first = std::process::id() == 1 && privileges::Identity::current().uid == 0;
+        if gate.wait() && first { 7 } else { 1 }
+    })
+    .unwrap();
+    assert_eq!(child.try_wait().unwrap(), None);
+    let of = |kind: &str| std::fs::read_link(format!("/proc/{}/ns/{kind}", child.pid())).unwrap();
+    for kind in ["user", "net", "mnt", "uts", "ipc"] {
+        assert_ne!(of(kind), std::fs::read_link(format!("/proc/self/ns/{kind}")).unwrap());
+    }
+    child.take_release().unwrap().release().unwrap();
+    assert_eq!(child.wait().unwrap(), 7);
+    assert!(child.take_release().is_none());
+    // Without a release there is nothing to wait for.
+    let mut child = spawn(namespaces, |gate| if gate.wait() { 1 } else { 9 }).unwrap();
+    drop(child.take_release());
+    assert_eq!(child.wait().unwrap(), 9);
+}
+
+fn a_child_in_a_user_namespace_that_we_stay_out_of() {
+    let ours = std::fs::read_link("/proc/self/ns/user").unwrap();
+    let mut first = spawn(NewNamespaces { user: true, pid: false }, |gate| u8::from(gate.wait()));
+    let first = first.as_mut().unwrap();
+    let path = format!("/proc/{}/ns/user", first.pid());
+    let user = netns::open(Path::new(&path)).unwrap();
+    let namespaces = NewNamespaces { user: false, pid: true };
+    let mut second = spawn_in(user.as_fd(), namespaces, |gate| {
+        if gate.wait() && std::process::id() == 1 { 5 } else { 1 }
+    })
+    .unwrap();
+    let of = |kind: &str, pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
+    assert_eq!(of("user", second.pid()), of("user", first.pid()));
+    assert_ne!(of("net", second.pid()), of("net", first.pid()));
+    assert_eq!(std::fs::read_link("/proc/self/ns/user").unwrap(), ours);
+    second.take_release().unwrap().release().unwrap();
+    assert_eq!(second.wait().unwrap(), 5);
+    let network = netns::open(Path::new("/proc/self/ns/net")).unwrap();
+    let error = spawn_in(network.as_fd(), namespaces, |_| 0).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(22));
+    drop(first.take_release());
+    assert_eq!(first.wait().unwrap(), 0);
+}
