@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use sys::epoll::{Epoll, Events, Interest};
 use sys::socket::{ErrorSource, Peek, SocketError, TcpSocket, Ties};
 use testkit::{Family, Place, in_rig};
 
@@ -253,6 +254,46 @@ fn routers_say_why_there_is_no_connection() {
             let routers = [family.gateway(), family.peer(), family.dns()];
             assert!(routers.contains(&offender), "{offender}");
             assert_eq!(source, ErrorSource { offender, kind, code, info: 0 });
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_connection_outlives_errors_of_its_path() {
+    let name = "a_connection_outlives_errors_of_its_path";
+    in_rig(name, Path::new(INIT), Duration::from_secs(60), |rig| {
+        for (family, port) in [(Family::V4, 7100), (Family::V6, 7101)] {
+            let to = SocketAddr::new(family.far(), port);
+            let listener = inside("far", || TcpListener::bind(to).unwrap());
+            let mut ours = TcpSocket::connect(to, None, &Ties::default(), Peek::probe(to.ip())?)?;
+            let mut theirs = listener.accept()?.0;
+            for _ in 0..3 {
+                retry(|| ours.send(&[IoSlice::new(b"x")]))?;
+                theirs.read_exact(&mut [0])?;
+            }
+            let route = |change: &str, how: &str| {
+                let to = format!("ip {} route {change} {how}", family.flag());
+                let argv: Vec<_> = to.split(' ').collect();
+                rig.run(&Place::Outside, Duration::from_secs(5), &argv)
+            };
+            let old = route("show", &family.far().to_string())?;
+            let mask = if family == Family::V4 { 32 } else { 128 };
+            route("del", old.trim().split(" proto").next().unwrap().trim_end())?;
+            route("add", &format!("unreachable {}/{mask}", family.far()))?;
+            ours.send(&[IoSlice::new(b"y")])?;
+            std::thread::sleep(Duration::from_millis(400));
+            // SO_ERROR would tell what happened, but nothing tells us to ask for it.
+            let (epoll, mut events) = (Epoll::new()?, Events::with_capacity(1));
+            epoll.add(&ours, 1, Interest::Edges)?;
+            epoll.wait(&mut events, None)?;
+            assert!(events.iter().all(|event| event.writable && !event.error && !event.readable));
+            assert_eq!(ours.peek(0, &mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+            route("del", &format!("unreachable {}/{mask}", family.far()))?;
+            let via = if family == Family::V4 { "192.0.2.2" } else { "2001:db8:98::2" };
+            route("add", &format!("{}/{mask} via {via}", family.far()))?;
+            theirs.set_read_timeout(Some(Duration::from_secs(10)))?;
+            theirs.read_exact(&mut [0])?;
         }
         Ok(())
     });

@@ -137,8 +137,21 @@ pub struct TcpSocket {
     peek: Peek,
     /// The kernel's `sk_peek_off`, `None` while it has none: then a peek starts at the front.
     peek_offset: Option<u32>,
-    /// `IP_RECVERR` is on, and has to go once the connection stands.
-    connecting: Option<IpAddr>,
+    /// What is left to be set up, for which family, if this connection turns out to be more than a
+    /// request and a response.
+    unsettled: Option<Unsettled>,
+}
+
+/// Options of a young connection that are put off: many connections end before they matter.
+///
+/// `IP_RECVERR` is on for the attempt to connect. On a connection that stands, an ICMP error would show in
+/// the next call although it ends nothing, so it is switched off again. `TCP_NODELAY` makes no
+/// difference to the first send: nothing small is under way yet.
+#[derive(Clone, Copy, Debug)]
+struct Unsettled {
+    ip: IpAddr,
+    sends: u8,
+    peeks: u8,
 }
 
 impl TcpSocket {
@@ -156,30 +169,37 @@ impl TcpSocket {
     ) -> io::Result<Self> {
         let to = ties.scoped(to);
         let socket = open(family(to.ip()), libc::SOCK_STREAM, libc::IPPROTO_TCP)?;
-        // Urgent data would leave a hole in the count of bytes; small segments were delayed by the
-        // guest already, if it wanted that.
+        // Urgent data would leave a hole in the count of bytes.
         set_int(&socket, libc::SOL_SOCKET, libc::SO_OOBINLINE, 1)?;
-        set_int(&socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
         receive_errors(&socket, to.ip(), true)?;
         ties.bind_device(&socket, to.ip());
         if let Some(from) = from {
             bind(&socket, ties.scoped((from, 0).into()))?;
         }
         connect(&socket, to)?;
-        Ok(Self { socket, peek, peek_offset: None, connecting: Some(to.ip()) })
+        let unsettled = Some(Unsettled { ip: to.ip(), sends: 0, peeks: 0 });
+        Ok(Self { socket, peek, peek_offset: None, unsettled })
     }
 
     /// A socket that is connected already.
     #[must_use]
     pub fn connected(socket: OwnedFd, peek: Peek) -> Self {
-        Self { socket, peek, peek_offset: None, connecting: None }
+        Self { socket, peek, peek_offset: None, unsettled: None }
     }
 
-    /// With `IP_RECVERR`, an ICMP error ends nothing but is reported by the next call on a connection
-    /// that stands. That is wanted for the attempt to connect only.
-    fn established(&mut self) {
-        if let Some(ip) = self.connecting.take() {
-            let _ = receive_errors(&self.socket, ip, false);
+    /// Counts a send or a peek, and sets up what is left if this is more than the first few.
+    fn settle(&mut self, sends: u8, peeks: u8) {
+        let Some(young) = &mut self.unsettled else { return };
+        young.sends += sends;
+        young.peeks += peeks;
+        if young.sends > 1 || young.peeks > 2 {
+            let ip = young.ip;
+            self.unsettled = None;
+            let settled = receive_errors(&self.socket, ip, false)
+                .and_then(|()| set_int(&self.socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1));
+            if let Err(error) = settled {
+                log::debug!("TCP socket: {error}");
+            }
         }
     }
 
@@ -191,7 +211,7 @@ impl TcpSocket {
     /// Would-block if there is nothing at `offset` yet; `ECONNRESET` and the like; `InvalidInput` if
     /// `offset` is beyond what [`Peek::Skip`] can skip.
     pub fn peek(&mut self, offset: u32, buf: &mut [u8]) -> io::Result<usize> {
-        self.established();
+        self.settle(0, 1);
         match (self.peek_offset, self.peek) {
             (None, _) if offset == 0 => recv(&self.socket, buf, libc::MSG_PEEK),
             (_, Peek::Skip) => self.peek_behind(offset, buf),
@@ -277,7 +297,7 @@ impl TcpSocket {
     /// # Errors
     /// Would-block if none was taken; `EPIPE`, `ECONNRESET`.
     pub fn send(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.established();
+        self.settle(1, 0);
         // The kernel takes no more slices at a time (UIO_MAXIOV).
         let bufs = bufs.get(..1024).unwrap_or(bufs);
         send_message(self.socket.as_raw_fd(), bufs, &[])

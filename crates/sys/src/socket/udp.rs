@@ -16,6 +16,9 @@ const MAX_PAYLOAD: usize = 65_507;
 /// Slices of one send. Two more than a datagram of every segment takes.
 const MAX_SLICES: usize = MAX_SEGMENTS + 2;
 
+/// Receive buffer asked for, in bytes.
+const RECEIVE_BUFFER: i32 = 4 << 20;
+
 const SOL_UDP: libc::c_int = 17;
 const UDP_SEGMENT: libc::c_int = 103;
 const UDP_GRO: libc::c_int = 104;
@@ -85,6 +88,9 @@ impl UdpSocket {
         receive_ttl_and_tos(&socket, to.ip())?;
         // Without it, datagrams come one by one.
         let _ = set_int(&socket, SOL_UDP, UDP_GRO, 1);
+        // As much as the host allows (net.core.rmem_max), which is twice the default even where that is
+        // the limit: datagrams of a burst come faster than anybody can be woken up.
+        let _ = set_int(&socket, libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BUFFER);
         ties.bind_device(&socket, to.ip());
         if from.port() != 0 {
             // Another flow may use this port towards another peer.
