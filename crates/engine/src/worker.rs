@@ -307,3 +307,46 @@ fn readiness(event: &Event) -> Readiness {
     let &Event { cookie: _, readable, writable, read_closed, hang_up, error } = event;
     Readiness { readable, writable, read_closed, hang_up, error }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads that a tap with `frames` frames in each wake-up needs: frames and fruitless reads, and how
+    /// many frames a wake-up left behind in all.
+    fn reads(wake_ups: &[usize]) -> (usize, usize, usize) {
+        let mut burst = Burst::NEW;
+        let (mut frames, mut fruitless, mut left) = (0, 0, 0);
+        for &waiting in wake_ups {
+            let waiting = waiting + left;
+            if waiting == 0 {
+                burst.idle();
+                continue;
+            }
+            let limit = burst.limit();
+            let read = waiting.min(limit);
+            burst.done(read);
+            frames += read;
+            fruitless += usize::from(read < limit);
+            left = waiting - read;
+        }
+        (frames, fruitless, left)
+    }
+
+    #[test]
+    fn requests_and_responses_are_read_once() {
+        // Between two frames from the guest comes the response from the host.
+        assert_eq!(reads(&[1, 0, 1, 0, 1, 0, 1, 0, 1]), (5, 0, 0));
+    }
+
+    #[test]
+    fn a_flood_is_read_in_bursts() {
+        let (frames, fruitless, left) = reads(&[20; 200]);
+        assert!(left < 60 && frames > 3900, "{frames} {left}");
+        assert!(fruitless < 200, "at most one per wake-up: {fruitless}");
+        let (frames, _, _) = reads(&[1000]);
+        assert_eq!(frames, 1, "the first wake-up does not know yet");
+        let (frames, _, left) = reads(&[100, 100, 100, 100, 100, 100]);
+        assert_eq!((frames, left), (1 + 2 + 4 + 8 + 16 + 32, 600 - 63), "sockets get their turn");
+    }
+}
