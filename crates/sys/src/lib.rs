@@ -1,13 +1,13 @@
 //! Safe names for system calls.
 
-pub mod netlink;
+pub mod clock;
 pub mod daemon;
+pub mod epoll;
 pub mod fd;
+pub mod netlink;
 pub mod netns;
 pub mod privileges;
 pub mod process;
-pub mod clock;
-pub mod epoll;
 pub mod signal;
 pub mod socket;
 pub mod tun;

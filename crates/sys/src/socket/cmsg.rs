@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(all.len(), 2);
         assert_eq!((all[0].level, all[0].kind, all[0].data), (17, 103, &1400u16.to_ne_bytes()[..]));
         assert_eq!((all[1].level, all[1].kind), (0, 2));
-        assert_eq!(buffer.messages(second - 7).count(), 1, "padding may be missing");
+        assert_eq!(buffer.messages(second - 6).count(), 1, "padding may be missing");
         assert_eq!(buffer.messages(10).count(), 0);
         assert_eq!(Messages(&[0xff; 64]).count(), 0);
     }
