@@ -239,7 +239,8 @@ impl<H: Host> Stack<H> {
 
     /// When [`on_deadline`](Self::on_deadline) wants to be called next. A time in the past: at once.
     pub fn next_deadline(&self) -> Option<Instant> {
-        if self.layers.udp.has_pending() || self.layers.pings.has_pending() {
+        let Layers { tcp, udp, pings, .. } = &self.layers;
+        if tcp.has_pending() || udp.has_pending() || pings.has_pending() {
             return Some(Instant::default());
         }
         let advertiser = self.advertiser.as_ref().map(Advertiser::next);

@@ -205,7 +205,10 @@ impl World {
         self.steps += 1;
         match self.schedule.pop(self.now) {
             Some(event) => self.handle(event),
-            None => self.into_stack(|stack, io| stack.on_deadline(io)),
+            None => self.into_stack(|stack, io| {
+                stack.on_deadline(io);
+                stack.end_of_burst(io);
+            }),
         }
         self.settle();
         true
@@ -362,9 +365,8 @@ impl World {
             self.link.from_guest(frame, |at, frame| schedule.push(at, Event::AtStack(frame)));
         }
         self.outbox.frames = frames;
-        if self.outbox.spare.is_empty() {
-            std::mem::swap(&mut self.outbox.spare, &mut self.link.spare);
-        }
+        share(&mut self.outbox.spare, &mut self.link.spare);
+        share(&mut self.link.spare, &mut self.outbox.spare);
         loop {
             let Some(index) = self.shared.dirty.borrow_mut().pop() else { break };
             self.poll_socket(index);
@@ -379,5 +381,13 @@ impl World {
     /// Connections the stack knows.
     pub fn connections(&self) -> usize {
         self.stack.layers.tcp.len()
+    }
+}
+
+/// Gives the poor some of the buffers of the rich.
+fn share(poor: &mut Vec<Vec<u8>>, rich: &mut Vec<Vec<u8>>) {
+    const ENOUGH: usize = 64;
+    if poor.len() < ENOUGH && rich.len() > 2 * ENOUGH {
+        poor.extend(rich.drain(rich.len() - ENOUGH..));
     }
 }

@@ -40,7 +40,7 @@ impl<S: TcpSocket> Connection<S> {
         self.reset_by_remote |= broken;
         self.read_closed |= ready.read_closed && !broken;
         // What the remote sent before it went away is still there to be read.
-        if self.push(cx) == Verdict::Remove {
+        if self.push(cx, shared) == Verdict::Remove {
             return Verdict::Remove;
         }
         if broken {

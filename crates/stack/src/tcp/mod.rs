@@ -120,6 +120,11 @@ impl<S: TcpSocket> Connections<S> {
         self.table.is_empty()
     }
 
+    /// Whether [`end_of_burst`](Self::end_of_burst) has more to do: to be called again soon.
+    pub fn has_pending(&self) -> bool {
+        !self.shared.touched.is_empty()
+    }
+
     /// A segment from the guest.
     pub fn segment<G: Guest, H: Host<Tcp = S>>(
         &mut self,

@@ -91,7 +91,7 @@ impl<S: TcpSocket> Connection<S> {
             return Verdict::Remove;
         }
         let verdict = match wait {
-            Wait::Handshake | Wait::Link => self.push(cx),
+            Wait::Handshake | Wait::Link => self.push(cx, shared),
             Wait::Probe => {
                 let lone = self.max.since(self.una) <= u32::from(self.mss);
                 let verdict = self.probe_tail(cx);
@@ -102,7 +102,7 @@ impl<S: TcpSocket> Connection<S> {
                 self.rtt.back_off();
                 self.probe_window(cx)
             }
-            Wait::Timeout => self.on_timeout(cx),
+            Wait::Timeout => self.on_timeout(cx, shared),
         };
         if verdict == Verdict::Keep {
             self.rearm_retransmission(cx.now);
@@ -111,7 +111,11 @@ impl<S: TcpSocket> Connection<S> {
     }
 
     /// RFC 6298 5.4 to 5.6, RFC 5681 3.1: go back to the first byte not acknowledged.
-    fn on_timeout<G: Guest, H: Host<Tcp = S>>(&mut self, cx: &mut Cx<'_, G, H>) -> Verdict {
+    fn on_timeout<G: Guest, H: Host<Tcp = S>>(
+        &mut self,
+        cx: &mut Cx<'_, G, H>,
+        shared: &mut Shared,
+    ) -> Verdict {
         cx.stats.tcp_timeouts += 1;
         if self.rtt.backed_off() {
             // Twice in a row: the guest may have dropped what it reported to hold (RFC 2018 8).
@@ -127,7 +131,7 @@ impl<S: TcpSocket> Connection<S> {
             return self.probe_window(cx);
         }
         self.nxt = self.una;
-        self.push(cx)
+        self.push(cx, shared)
     }
 
     /// Keep-alive and inactivity.
