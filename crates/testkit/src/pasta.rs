@@ -100,6 +100,14 @@ impl PastaBuilder<'_> {
         self
     }
 
+    /// Limits pasta's open files to `files`, hard and soft.
+    #[must_use]
+    pub fn limit_files(mut self, files: u32) -> Self {
+        let limit = format!("--nofile={files}");
+        self.argv.splice(0..0, ["prlimit".to_owned(), limit, "--".to_owned()]);
+        self
+    }
+
     /// The command as it stands.
     pub fn command(&self) -> Command {
         self.rig.command(&Place::Host, self.user, &self.argv)

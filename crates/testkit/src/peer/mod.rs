@@ -7,6 +7,7 @@
 //! | `serve ADDR PORT` | the server of [`tcp`] and [`udp`]; says `serving` |
 //! | `connect ADDR PORT` | says `connected`, or the error as [`tcp::describe`] names it |
 //! | `put`, `get`, `put-get`, `get-put`, `read` | transfers, see [`tcp::client`] |
+//! | `idle ADDR PORT COUNT` | COUNT connections that stay open, see [`tcp::client`] |
 //! | `many ADDR PORT COUNT BYTES` | COUNT connections at once, each echoing BYTES |
 //! | `udp-…` | datagrams, see [`udp::client`] |
 //! | `sum BYTES` | the SHA-256 of the test stream's first BYTES |

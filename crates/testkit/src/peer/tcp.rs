@@ -124,6 +124,8 @@ fn open(addr: SocketAddr, request: &str) -> Result<TcpStream> {
 /// `put-get N M` ends its side first, prints its own sum of what came after ·
 /// `get-put N M` is ended by the server first, prints its own sum, then sends M bytes ·
 /// `read N` has the server reset after N bytes and says how that looked ·
+/// `idle COUNT` keeps COUNT connections open, says `open`, and after each line of input tries them
+/// all and says `alive COUNT` ·
 /// `many COUNT BYTES` echoes over COUNT connections that are all open at the same time.
 pub(super) fn client(verb: &str, addr: SocketAddr, args: &[&str]) -> Result<()> {
     match verb {
@@ -172,6 +174,7 @@ pub(super) fn client(verb: &str, addr: SocketAddr, args: &[&str]) -> Result<()> 
             };
             say(&format!("{got} {end}"))
         }
+        "idle" => idle(addr, number(args, 0)?),
         "many" => many(addr, number(args, 0)?, number(args, 1)?),
         _ => bail!("what is '{verb}'?"),
     }
@@ -181,6 +184,31 @@ fn receive(stream: &mut TcpStream) -> Result<Sum> {
     let (sum, end) = read_from(stream);
     end.with_context(|| format!("after {} bytes", sum.count))?;
     Ok(sum)
+}
+
+fn idle(addr: SocketAddr, count: usize) -> Result<()> {
+    let mut streams = Vec::new();
+    for i in 0..count {
+        let mut stream = open(addr, "echo").with_context(|| format!("connection {i}"))?;
+        stream.set_read_timeout(Some(CONNECT))?;
+        // Not only accepted by the kernel: served.
+        probe(&mut stream)?;
+        streams.push(stream);
+    }
+    say("open")?;
+    for line in io::stdin().lines() {
+        line?;
+        for stream in &mut streams {
+            probe(stream)?;
+        }
+        say(&format!("alive {count}"))?;
+    }
+    Ok(())
+}
+
+fn probe(stream: &mut TcpStream) -> Result<()> {
+    stream.write_all(b"?")?;
+    Ok(stream.read_exact(&mut [0])?)
 }
 
 fn many(addr: SocketAddr, count: usize, size: u64) -> Result<()> {
