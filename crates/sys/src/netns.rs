@@ -3,12 +3,12 @@
 
 mod furnish;
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CString, OsStr};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, fstatfs, inotify, open as open_path, openat};
 use rustix::io::Errno;
@@ -119,8 +119,8 @@ impl QuitWatch {
 
     /// Last component of the watched path.
     #[must_use]
-    pub fn name(&self) -> OsString {
-        OsStr::from_bytes(self.name.as_bytes()).to_os_string()
+    pub fn name(&self) -> PathBuf {
+        OsStr::from_bytes(self.name.as_bytes()).into()
     }
 
     /// Takes note of what made the descriptor readable. Once `true`, the namespace's file is gone.
@@ -194,7 +194,6 @@ fn every_second() -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::PathBuf;
 
     use super::*;
 
@@ -212,7 +211,7 @@ mod tests {
         fs::write(&other, "").unwrap();
         let mut watch = QuitWatch::new(&ours).unwrap();
         assert_eq!(watch.how, How::Inotify);
-        assert_eq!(watch.name(), "ours");
+        assert_eq!(watch.name(), Path::new("ours"));
         assert!(!watch.is_gone());
         fs::remove_file(&other).unwrap();
         assert!(!watch.is_gone());

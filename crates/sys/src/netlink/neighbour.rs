@@ -52,6 +52,7 @@ impl Neighbour {
             NeighbourState::Permanent
                 | NeighbourState::Noarp
                 | NeighbourState::Reachable
+                | NeighbourState::Delay
                 | NeighbourState::Probe
                 | NeighbourState::Stale
         );

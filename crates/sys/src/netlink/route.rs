@@ -131,7 +131,7 @@ pub struct NewRoute {
 }
 
 impl Netlink {
-    /// Visits the unicast routes of the main table for one family, in the kernel's order; with
+    /// The unicast routes of the main table for one family, in the kernel's order; with
     /// `through`, only those that lead through the interface with that index.
     ///
     /// # Errors
