@@ -75,14 +75,10 @@ pub struct TcpInfo {
     pub bytes_acked: Option<u64>,
     /// `tcpi_delivery_rate` in bytes per second.
     pub delivery_rate: Option<u64>,
-    /// `tcpi_snd_wnd` in bytes: the remote's receive window.
-    pub snd_wnd: Option<u32>,
     /// `tcpi_rtt`: smoothed round-trip time.
     pub rtt: Duration,
     /// `tcpi_min_rtt`.
     pub min_rtt: Option<Duration>,
-    /// `tcpi_snd_mss` in bytes.
-    pub snd_mss: u32,
 }
 
 /// Send-buffer state of a host socket (`SO_MEMINFO`), in bytes of kernel accounting.
@@ -140,12 +136,6 @@ pub trait TcpSocket {
 
     /// `SO_MEMINFO`.
     fn send_room(&mut self) -> SendRoom;
-
-    /// Size of the receive buffer (`SO_RCVBUF`), in bytes.
-    fn receive_buffer(&mut self) -> u32;
-
-    /// Sets `TCP_MAXSEG`.
-    fn set_mss(&mut self, mss: u16);
 
     /// Turns on `SO_KEEPALIVE`.
     fn set_keepalive(&mut self);

@@ -218,10 +218,6 @@ impl TcpSocket for FakeTcp {
     fn send_room(&mut self) -> SendRoom {
         SendRoom::default()
     }
-    fn receive_buffer(&mut self) -> u32 {
-        131_072
-    }
-    fn set_mss(&mut self, _: u16) {}
     fn set_keepalive(&mut self) {}
     fn take_error(&mut self) -> Option<SocketError> {
         None

@@ -182,7 +182,6 @@ fn what_the_kernel_says_about_a_connection() {
         }
         let (sndbuf, queued) = ours.send_memory();
         assert!(queued > sndbuf / 2, "the send buffer is full: {queued} of {sndbuf}");
-        assert!(ours.receive_buffer() > 1000);
         let mut left = sent;
         while left > 0 {
             left -= theirs.read(&mut [0; 65536]).unwrap() as u64;
@@ -195,11 +194,9 @@ fn what_the_kernel_says_about_a_connection() {
         let info = ours.info();
         assert_eq!(info.bytes_acked, Some(sent + 1));
         assert!(info.rtt > Duration::ZERO && info.min_rtt.unwrap() <= info.rtt);
-        assert!(info.snd_mss > 500 && info.snd_wnd.unwrap() > 0, "{info:?}");
         assert!(info.delivery_rate.unwrap() > 0);
         assert_eq!(ours.send_memory().1, 0);
         ours.set_keepalive();
-        ours.set_mss(600);
     }
 }
 

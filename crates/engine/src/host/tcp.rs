@@ -33,22 +33,14 @@ impl TcpSocket for Tcp {
     }
 
     fn info(&mut self) -> TcpInfo {
-        let socket::TcpInfo { bytes_acked, delivery_rate, snd_wnd, rtt, min_rtt, snd_mss } =
+        let socket::TcpInfo { bytes_acked, delivery_rate, rtt, min_rtt } =
             self.0.info();
-        TcpInfo { bytes_acked, delivery_rate, snd_wnd, rtt, min_rtt, snd_mss }
+        TcpInfo { bytes_acked, delivery_rate, rtt, min_rtt }
     }
 
     fn send_room(&mut self) -> SendRoom {
         let (sndbuf, queued) = self.0.send_memory();
         SendRoom { sndbuf, queued }
-    }
-
-    fn receive_buffer(&mut self) -> u32 {
-        self.0.receive_buffer()
-    }
-
-    fn set_mss(&mut self, mss: u16) {
-        self.0.set_mss(mss);
     }
 
     fn set_keepalive(&mut self) {

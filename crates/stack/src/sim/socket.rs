@@ -67,7 +67,7 @@ pub struct SocketPlan {
     pub overhead: u64,
     /// What the program at the remote does.
     pub app: AppPlan,
-    /// The kernel lacks `tcpi_bytes_acked`, `tcpi_delivery_rate`, `tcpi_snd_wnd` and `tcpi_min_rtt`.
+    /// The kernel lacks `tcpi_bytes_acked`, `tcpi_delivery_rate` and `tcpi_min_rtt`.
     pub old_info: bool,
 }
 
@@ -579,10 +579,8 @@ impl TcpSocket for SimSocket {
         TcpInfo {
             bytes_acked: new.then_some(model.outward.acked + syn),
             delivery_rate: new.then_some(model.outward.delivery_rate),
-            snd_wnd: new.then_some(u32::try_from(model.outward.window()).unwrap_or(u32::MAX)),
             rtt: model.rtt(),
             min_rtt: new.then_some(model.rtt()),
-            snd_mss: u32::try_from(model.mss).unwrap_or(1448),
         }
     }
 
@@ -592,15 +590,6 @@ impl TcpSocket for SimSocket {
             sndbuf: u32::try_from(model.sndbuf).unwrap_or(u32::MAX),
             queued: u32::try_from(model.queued).unwrap_or(u32::MAX),
         }
-    }
-
-    fn receive_buffer(&mut self) -> u32 {
-        u32::try_from(self.model.borrow().inward.buffer()).unwrap_or(u32::MAX)
-    }
-
-    fn set_mss(&mut self, mss: u16) {
-        let mut model = self.model.borrow_mut();
-        model.mss = model.mss.min(u64::from(mss.max(88)));
     }
 
     fn set_keepalive(&mut self) {}

@@ -118,7 +118,8 @@ impl<S: TcpSocket> Connection<S> {
 
     /// Whether the guest may hesitate to send because of what it was last told.
     fn window_is_tight(&self) -> bool {
-        self.rcv_advertised.since(self.rcv_nxt) < self.worthwhile()
+        // Before its first byte it has what it needs: the unscaled window of the handshake.
+        self.rcv_nxt != self.irs + 1 && self.rcv_advertised.since(self.rcv_nxt) < self.worthwhile()
     }
 
     /// The least that is worth telling: two segments, or a quarter of what there is.

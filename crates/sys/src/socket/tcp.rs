@@ -10,8 +10,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{
-    SocketError, Ties, bind, check_len, connect, errqueue, family, get, get_int, local_address,
-    open, pending_error, receive_errors, recv, send_message, set, set_int,
+    SocketError, Ties, bind, check_len, connect, errqueue, family, get, local_address, open,
+    pending_error, receive_errors, recv, send_message, set, set_int,
 };
 
 /// How bytes in the middle of a receive queue are reached.
@@ -57,14 +57,10 @@ pub struct TcpInfo {
     pub bytes_acked: Option<u64>,
     /// `tcpi_delivery_rate`, bytes per second.
     pub delivery_rate: Option<u64>,
-    /// `tcpi_snd_wnd`, bytes.
-    pub snd_wnd: Option<u32>,
     /// `tcpi_rtt`.
     pub rtt: Duration,
     /// `tcpi_min_rtt`, if one was measured.
     pub min_rtt: Option<Duration>,
-    /// `tcpi_snd_mss`, bytes.
-    pub snd_mss: u32,
 }
 
 /// `struct tcp_info` of the kernel as far as it is used here; every C library knows another part of it.
@@ -119,13 +115,11 @@ impl TcpInfo {
         Self {
             bytes_acked: long(info, offset_of!(RawInfo, bytes_acked)),
             delivery_rate: long(info, offset_of!(RawInfo, delivery_rate)),
-            snd_wnd: word(info, offset_of!(RawInfo, snd_wnd)),
             rtt: micros(word(info, offset_of!(RawInfo, rtt)).unwrap_or(0)),
             // The filter starts at the largest number.
             min_rtt: word(info, offset_of!(RawInfo, min_rtt))
                 .filter(|rtt| *rtt != u32::MAX)
                 .map(micros),
-            snd_mss: word(info, offset_of!(RawInfo, snd_mss)).unwrap_or(0),
         }
     }
 }
@@ -340,19 +334,6 @@ impl TcpSocket {
         let filled = filled.unwrap_or_default();
         let field = |index: usize| word(filled, index * 4).unwrap_or(0);
         (field(SK_MEMINFO_SNDBUF), field(SK_MEMINFO_WMEM_QUEUED))
-    }
-
-    /// `SO_RCVBUF`, bytes of kernel accounting.
-    pub fn receive_buffer(&self) -> u32 {
-        let value = get_int(&self.socket, libc::SOL_SOCKET, libc::SO_RCVBUF).unwrap_or(0);
-        u32::try_from(value).unwrap_or(0)
-    }
-
-    /// `TCP_MAXSEG`.
-    pub fn set_mss(&self, mss: u16) {
-        if let Err(error) = set_int(&self.socket, libc::IPPROTO_TCP, libc::TCP_MAXSEG, mss.into()) {
-            log::debug!("TCP_MAXSEG {mss}: {error}");
-        }
     }
 
     /// `SO_KEEPALIVE`.
