@@ -8,6 +8,7 @@
 //! | `get N` | sends the stream's first N bytes, ends its side, waits for the other's end |
 //! | `get-put N` | the same, and says on its standard output what came after its own end |
 //! | `reset N` | sends N bytes, then resets the connection |
+//! | `who` | answers the client's address |
 //! | `GET /N HTTP/1.1` | sends N bytes as an HTTP answer |
 
 use super::stream::{Sum, read_from, sum, write_to};
@@ -42,7 +43,7 @@ pub(super) fn serve(listener: &TcpListener) -> Result<()> {
         let (stream, from) = listener.accept()?;
         std::thread::spawn(move || {
             if let Err(error) = session(&stream) {
-                let _ = say(&format!("{from}: {error:#}"));
+                let _ = say(&format!("{from}: {}", failure(&error)));
             }
         });
     }
@@ -83,6 +84,7 @@ fn session(mut stream: &TcpStream) -> Result<()> {
             input.read_line(&mut String::new())?;
             set_socket_linger(stream, Some(Duration::ZERO))?;
         }
+        ["who"] => writeln!(stream, "{}", stream.peer_addr()?.ip())?,
         ["GET", path, ..] => {
             let size: u64 = path.trim_start_matches('/').parse()?;
             let mut header = String::new();
@@ -96,6 +98,10 @@ fn session(mut stream: &TcpStream) -> Result<()> {
         _ => bail!("what is '{}'?", line.trim_end()),
     }
     Ok(())
+}
+
+fn failure(error: &anyhow::Error) -> String {
+    error.downcast_ref().map_or_else(|| format!("{error:#}"), describe)
 }
 
 /// A short name for the way in which a connection failed.
@@ -120,7 +126,8 @@ fn open(addr: SocketAddr, request: &str) -> Result<TcpStream> {
 
 /// The clients; `args` follow address and port.
 ///
-/// `connect` · `put N` prints the server's count and sum · `get N` prints its own ·
+/// `connect` · `who` prints the address that the server sees ·
+/// `put N` prints the server's count and sum · `get N` prints its own ·
 /// `put-get N M` ends its side first, prints its own sum of what came after ·
 /// `get-put N M` is ended by the server first, prints its own sum, then sends M bytes ·
 /// `read N` has the server reset after N bytes and says how that looked ·
@@ -144,6 +151,11 @@ pub(super) fn client(verb: &str, addr: SocketAddr, args: &[&str]) -> Result<()> 
         "get" => {
             let size: u64 = number(args, 0)?;
             say(&receive(&mut open(addr, &format!("get {size}"))?)?.to_string())
+        }
+        "who" => {
+            let mut answer = String::new();
+            open(addr, "who")?.read_to_string(&mut answer)?;
+            say(answer.trim_end())
         }
         "put-get" => {
             let mut stream = open(addr, &format!("put-get {}", number::<u64>(args, 1)?))?;

@@ -2,7 +2,8 @@
 //!
 //! A datagram's first byte says what the server does with it: `E` is returned, as is an empty one; `C` is counted
 //! under the sequence number that follows (eight bytes, big-endian); `Q` is answered with
-//! the counts of all and of different sequence numbers since the last `Q`; `P` asks for a paced
+//! the counts of all and of different sequence numbers since the last `Q`; `W` with the sender's
+//! address and port; `L` later, three times, and the server says what came of it; `P` asks for a paced
 //! stream back: `P COUNT SIZE RATE`.
 
 use super::tcp::describe;
@@ -40,7 +41,10 @@ pub(super) fn serve(socket: &UdpSocket) -> Result<()> {
         let (n, from) = match socket.recv_from(&mut room) {
             Ok(got) => got,
             // An ICMP error for an earlier answer.
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => continue,
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                say("late: refused")?;
+                continue;
+            }
             Err(error) => return Err(error.into()),
         };
         let datagram = &room[..n];
@@ -57,6 +61,13 @@ pub(super) fn serve(socket: &UdpSocket) -> Result<()> {
                 all = 0;
                 seen.clear();
             }
+            Some(b'W') => {
+                let _ = socket.send_to(format!("{} {}", from.ip(), from.port()).as_bytes(), from);
+            }
+            Some(b'L') => {
+                let socket = socket.try_clone()?;
+                std::thread::spawn(move || late(&socket, from));
+            }
             Some(b'P') => {
                 let text = String::from_utf8_lossy(datagram).into_owned();
                 let socket = socket.try_clone()?;
@@ -68,6 +79,19 @@ pub(super) fn serve(socket: &UdpSocket) -> Result<()> {
             _ => {}
         }
     }
+}
+
+/// Answers when the sender is gone, and says what the network says to that.
+fn late(socket: &UdpSocket, to: SocketAddr) -> Result<()> {
+    // Connected, so that errors for this destination are this socket's; the server has a pause.
+    socket.connect(to)?;
+    for _ in 0..10 {
+        std::thread::sleep(Duration::from_millis(150));
+        if let Err(error) = socket.send(b"late") {
+            return say(&format!("late: {}", describe(&error)));
+        }
+    }
+    say("late: silence")
 }
 
 fn sequence(datagram: &[u8]) -> u64 {
@@ -98,7 +122,9 @@ fn paced(
 
 /// The clients; `args` follow address and port.
 ///
-/// `udp-echo SIZE` prints `ok` when a datagram came back the same · `udp-out COUNT SIZE RATE` and
+/// `udp-who PORT` sends from PORT and prints what the server saw · `udp-late` asks for late
+/// answers and leaves · `udp-many COUNT` sends from as many sockets, prints how many got their
+/// own back · `udp-echo SIZE` prints `ok` when a datagram came back the same · `udp-out COUNT SIZE RATE` and
 /// `udp-in COUNT SIZE RATE` print how many arrived, and how many different ones · `udp-error`
 /// sends until an error comes back and names it.
 pub(super) fn client(verb: &str, addr: SocketAddr, args: &[&str]) -> Result<()> {
@@ -107,7 +133,8 @@ pub(super) fn client(verb: &str, addr: SocketAddr, args: &[&str]) -> Result<()> 
     } else {
         SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))
     };
-    let socket = UdpSocket::bind(any)?;
+    let port = if verb == "udp-who" { number(args, 0)? } else { 0 };
+    let socket = UdpSocket::bind(SocketAddr::new(any.ip(), port))?;
     enlarge(&socket);
     socket.connect(addr)?;
     socket.set_read_timeout(Some(SILENCE))?;
@@ -119,6 +146,27 @@ pub(super) fn client(verb: &str, addr: SocketAddr, args: &[&str]) -> Result<()> 
             let n = socket.recv(&mut room).context("no echo")?;
             ensure!(room.get(..n) == Some(&sent[..]), "sent {}, got {n} bytes", sent.len());
             say("ok")
+        }
+        "udp-who" => say(&ask(&socket, b"W")?),
+        "udp-late" => {
+            socket.send(b"L")?;
+            say("sent")
+        }
+        "udp-many" => {
+            let mut sockets = Vec::new();
+            for i in 0..number::<u32>(args, 0)? {
+                let socket = UdpSocket::bind(any)?;
+                socket.connect(addr)?;
+                socket.set_read_timeout(Some(SILENCE))?;
+                let text = format!("E{i}");
+                socket.send(text.as_bytes())?;
+                sockets.push((socket, text));
+            }
+            let answered = sockets.iter().filter(|(socket, text)| {
+                let mut room = [0; 64];
+                socket.recv(&mut room).is_ok_and(|n| room.get(..n) == Some(text.as_bytes()))
+            });
+            say(&answered.count().to_string())
         }
         "udp-out" => {
             ask(&socket, b"Q")?;
