@@ -140,7 +140,7 @@ impl Results {
         let mut lines = vec![head.map(String::from).to_vec()];
         for row in rows {
             let ours = self.value(row, Peer::Ours);
-            let ratio = |peer| Some(ours? / self.value(row, peer)?);
+            let ratio = |peer| Some(ours? / self.value(row, peer).filter(|&theirs| theirs != 0.0)?);
             let cpu = |peer| self.median(row, peer, |sample| sample.cpu);
             let cpu_ratio = cpu(Peer::Ours).zip(cpu(Peer::C)).map(|(ours, c)| ours / c);
             let each = |of: &dyn Fn(&Sample) -> u64, peers: &[Peer]| {
