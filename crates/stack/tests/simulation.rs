@@ -91,3 +91,55 @@ fn one_seed() {
         panic!("seed {seed} fails");
     }
 }
+
+/// A suite that does not notice faults proves nothing: each one planted in the models has to fail it.
+mod planted_faults {
+    use stack::sim::Scenario;
+    use stack::sim::fault::Fault;
+    use stack::sim::scenario::Kind;
+
+    use super::run;
+
+    /// Plants `fault` in scenarios that pass without it; how many of them fail then, and how.
+    fn found(fault: Fault) -> Vec<(u64, Kind, String)> {
+        let mut all = Vec::new();
+        for seed in 0..200 {
+            let healthy = Scenario::from_seed(seed);
+            let sick = Scenario { fault, ..healthy.clone() };
+            let Err(failure) = run(&sick) else { continue };
+            assert!(run(&healthy).is_ok(), "seed {seed} fails by itself");
+            all.push((seed, failure.kind, failure.what));
+        }
+        println!("{fault:?}: {} of 200 seeds fail, such as {:?}", all.len(), all.first());
+        all
+    }
+
+    #[test]
+    fn a_spill_byte_lost() {
+        let found = found(Fault::SpillByteLost);
+        assert!(found.len() >= 20, "{found:?}");
+        assert!(found.iter().all(|(_, kind, what)| *kind == Kind::Wrong
+            && (what.contains("wrong bytes") || what.contains("the guest got"))));
+    }
+
+    #[test]
+    fn the_right_edge_moved_left() {
+        let found = found(Fault::EdgeMovedLeft);
+        assert!(found.len() >= 100, "{found:?}");
+        assert!(found.iter().all(|(_, _, what)| what.contains("right edge moved left")));
+    }
+
+    #[test]
+    fn a_hole_not_peeked_again() {
+        let found = found(Fault::HoleNotPeeked);
+        assert!(found.len() >= 50, "{found:?}");
+        assert!(found.iter().all(|(_, kind, _)| matches!(kind, Kind::Stuck | Kind::Wrong)));
+    }
+
+    #[test]
+    fn a_hole_peeked_wrongly() {
+        let found = found(Fault::HolePeekedWrong);
+        assert!(found.len() >= 50, "{found:?}");
+        assert!(found.iter().all(|(_, kind, what)| *kind == Kind::Wrong && what.contains("wrong")));
+    }
+}

@@ -55,6 +55,7 @@ pub struct LinuxGuest {
     macs: (MacAddr, MacAddr),
     conns: Vec<Conn>,
     by_pair: HashMap<(SocketAddr, SocketAddr), usize>,
+    by_number: HashMap<u64, usize>,
     schedule: Schedule<usize>,
     rng: Rng,
     wrong: Option<String>,
@@ -68,6 +69,7 @@ impl LinuxGuest {
             macs,
             conns: Vec::new(),
             by_pair: HashMap::new(),
+            by_number: HashMap::new(),
             schedule: Schedule::new(),
             rng,
             wrong: None,
@@ -118,6 +120,7 @@ impl GuestStack for LinuxGuest {
         let iss = self.rng.next_u64() as u32;
         let index = self.conns.len();
         self.by_pair.insert((flow.local, flow.peer), index);
+        self.by_number.insert(flow.n, index);
         self.conns.push(Conn::new(flow, self.plan, self.macs, iss, now));
         self.schedule.push(now, index);
     }
@@ -150,7 +153,7 @@ impl GuestStack for LinuxGuest {
     }
 
     fn app(&self, n: u64) -> Option<&App> {
-        self.conns.iter().find(|conn| conn.flow.n == n).map(|conn| &conn.app)
+        self.by_number.get(&n).and_then(|&index| self.conns.get(index)).map(|conn| &conn.app)
     }
 
     fn wrong(&self) -> Option<&str> {
