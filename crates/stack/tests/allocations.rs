@@ -1,4 +1,5 @@
 //! No allocation per segment: the stack takes what it needs once.
+#![expect(clippy::print_stdout, reason = "a test, helpers included")]
 
 use stack::sim::steady::{Load, Steady};
 

@@ -2,6 +2,7 @@
 //!
 //! `SIM_SEED=n cargo test -p stack --test simulation one_seed -- --nocapture` runs one seed again and
 //! prints what happened; `SIM_PCAP=file` keeps what passed the link.
+#![expect(clippy::print_stdout, reason = "a test, helpers included")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -32,10 +33,11 @@ fn seeds(seeds: impl IntoIterator<Item = u64>) {
     if let Some((scenario, failure)) = failed.first().cloned() {
         let seed = scenario.seed;
         let panicked = failure.what.starts_with("panic");
-        let (simple, how) =
-            if panicked { (scenario, failure) } else { scenario.shrink(failure) };
+        let (simple, how) = if panicked { (scenario, failure) } else { scenario.shrink(failure) };
         let count = failed.len();
-        panic!("{count} seeds failed; run one again with SIM_SEED={seed}; simplest: {how}\n{simple:#?}");
+        panic!(
+            "{count} seeds failed; run one again with SIM_SEED={seed}; simplest: {how}\n{simple:#?}"
+        );
     }
 }
 

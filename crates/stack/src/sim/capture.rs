@@ -1,7 +1,7 @@
 //! What passed the link, for Wireshark and the like.
 
-use wire::pcap::{FileHeader, RecordHeader, SNAP_LEN};
 use wire::IntoBytes;
+use wire::pcap::{FileHeader, RecordHeader, SNAP_LEN};
 
 use crate::time::Instant;
 

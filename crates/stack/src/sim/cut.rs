@@ -10,11 +10,7 @@ const IPV6_LEN: usize = 40;
 
 /// Completes checksums and cuts; hands each resulting frame to `emit`. A frame that does not make sense
 /// is an error that says why.
-pub fn cut(
-    frame: &[u8],
-    meta: FrameMeta,
-    mut emit: impl FnMut(&[u8]),
-) -> Result<(), &'static str> {
+pub fn cut(frame: &[u8], meta: FrameMeta, mut emit: impl FnMut(&[u8])) -> Result<(), &'static str> {
     let mut whole = frame.to_vec();
     let Some(start) = meta.csum_start else {
         if meta.gso != Gso::None {
@@ -48,7 +44,8 @@ pub fn cut(
     // The sum in the field covers the pseudo header with the whole length: taken out here, and each
     // piece's own put in.
     let declared = u64::from(u16::from_be_bytes([whole[field], whole[field + 1]]));
-    let protocol_number = if matches!(meta.gso, Gso::Tcp(_)) { protocol::TCP } else { protocol::UDP };
+    let protocol_number =
+        if matches!(meta.gso, Gso::Tcp(_)) { protocol::TCP } else { protocol::UDP };
     let addresses = address_sum(&whole, is_v4) + u64::from(protocol_number);
     if checksum::fold(addresses + (whole.len() - l4) as u64) != checksum::fold(declared) {
         return Err("the partial checksum is not that of the pseudo header");

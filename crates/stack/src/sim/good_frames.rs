@@ -59,16 +59,8 @@ fn tcp(n: u64, ipv6: bool, flags: TcpFlags, seq: u32, len: usize) -> Vec<u8> {
     } else {
         options.push_sack(5, 9);
     }
-    let segment = TcpOut {
-        macs: (GUEST_MAC, STACK_MAC),
-        src,
-        dst,
-        seq,
-        ack: 1,
-        flags,
-        window: 500,
-        options,
-    };
+    let segment =
+        TcpOut { macs: (GUEST_MAC, STACK_MAC), src, dst, seq, ack: 1, flags, window: 500, options };
     let mut frame = Vec::new();
     segment.build(&mut frame, len, |buf| buf.fill(0x61));
     frame

@@ -41,7 +41,7 @@ impl SimHost {
     /// The plan of the flow with this remote port, and its number.
     fn plan(&self, port: u16) -> io::Result<(u64, SocketPlan)> {
         let n = port.wrapping_sub(REMOTE_PORT);
-        let plan = self.plans.get(usize::from(n)).or(self.plans.last());
+        let plan = self.plans.get(usize::from(n)).or_else(|| self.plans.last());
         plan.map(|plan| (u64::from(n), *plan)).ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
     }
 

@@ -83,8 +83,7 @@ mod tests {
             schedule.push(Instant::from_millis(at), event);
         }
         assert_eq!(schedule.pop(Instant::from_millis(0)), None);
-        let all: String =
-            std::iter::from_fn(|| schedule.pop(Instant::from_millis(9))).collect();
+        let all: String = std::iter::from_fn(|| schedule.pop(Instant::from_millis(9))).collect();
         assert_eq!(all, "abcd");
         assert_eq!(schedule.next(), None);
     }

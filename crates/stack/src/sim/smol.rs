@@ -147,7 +147,13 @@ impl Conn {
                     self.app.failed = true;
                     return Ok(());
                 }
-                _ => {
+                State::Established
+                | State::FinWait1
+                | State::FinWait2
+                | State::CloseWait
+                | State::Closing
+                | State::LastAck
+                | State::TimeWait => {
                     self.started = true;
                     self.app.start(now);
                 }
@@ -239,7 +245,7 @@ impl GuestStack for SmolGuest {
             socket.listen(flow.local).map_err(|error| error.to_string())
         };
         if let Err(what) = opened {
-            self.wrong.get_or_insert(format!("smoltcp: {what}"));
+            self.wrong.get_or_insert_with(|| format!("smoltcp: {what}"));
         }
         let handle = self.sockets.add(socket);
         let app = App::new(flow.app, now);

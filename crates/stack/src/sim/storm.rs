@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use super::good_frames;
@@ -21,6 +21,8 @@ use crate::io::{
 };
 use crate::time::Instant;
 use crate::{Io, Settings, Stack};
+
+static GOOD: LazyLock<Vec<Vec<u8>>> = LazyLock::new(good_frames::all);
 
 /// Sockets that may be open at a time.
 const MAX_SOCKETS: usize = 256;
@@ -260,7 +262,7 @@ pub struct Storm {
     host: AnyHost,
     now: Instant,
     rng: Rng,
-    good: Vec<Vec<u8>>,
+    good: &'static [Vec<u8>],
     frame: Vec<u8>,
     in_burst: u32,
 }
@@ -282,7 +284,7 @@ impl Storm {
             host: AnyHost { open, rng: rng.fork() },
             now,
             rng,
-            good: good_frames::all(),
+            good: &GOOD,
             frame: Vec::with_capacity(1 << 16),
             in_burst: 0,
         };
@@ -327,6 +329,19 @@ impl Storm {
             _ => Duration::from_micros(self.rng.below(100)),
         };
         self.advance(step);
+    }
+
+    /// A good frame (its number first), changed where `data` says; what is left of that.
+    fn good_frame<'a>(&mut self, data: &'a [u8]) -> &'a [u8] {
+        let [number, count, changes @ ..] = data else { return &[] };
+        let mut frame = self.good[usize::from(*number) % self.good.len()].clone();
+        let (changes, rest) = changes.split_at(changes.len().min(usize::from(count & 7) * 2));
+        for change in changes.chunks_exact(2) {
+            let at = usize::from(change[0]) % frame.len();
+            frame[at] = change[1];
+        }
+        self.call(|stack, io| stack.on_frame(io, &frame, Gso::None));
+        rest
     }
 
     fn sockets(&mut self) {
@@ -390,16 +405,17 @@ impl Storm {
     }
 }
 
-/// Takes frames and events from a fuzzer. Each begins with a byte that says what it is: below 200, a frame
-/// (of that many bytes, or 64 more for each that follows as `0xff`); above, a socket's readiness, the end of
-/// a burst, or some time that passes. A new stack each time: what happens depends on `data` alone.
+/// Takes frames and events from a fuzzer. Each begins with a byte that says what it is: below 180, a frame
+/// of that many bytes (64 more for each `0xff` that follows); then a good frame with up to seven bytes
+/// changed; sockets that are ready; the end of a burst; time that passes. A new stack each time: what
+/// happens depends on `data` alone.
 pub fn frame_entry(data: &[u8]) {
     let mut storm = Storm::new(1);
     let mut rest = data;
     while let [kind, tail @ ..] = rest {
         rest = tail;
         match kind {
-            0..=199 => {
+            0..=179 => {
                 let mut len = usize::from(*kind);
                 while let [0xff, tail @ ..] = rest {
                     len += 64;
@@ -410,7 +426,8 @@ pub fn frame_entry(data: &[u8]) {
                 storm.call(|stack, io| stack.on_frame(io, frame, gso));
                 rest = tail;
             }
-            200..=219 => storm.sockets(),
+            180..=209 => rest = storm.good_frame(rest),
+            210..=219 => storm.sockets(),
             220..=239 => storm.call(|stack, io| stack.end_of_burst(io)),
             240..=255 => storm.advance(Duration::from_millis(1 << (kind - 240))),
         }
@@ -426,8 +443,7 @@ mod tests {
     #[test]
     fn good_frames_are_answered() {
         let mut storm = Storm::new(3);
-        let good = storm.good.clone();
-        for frame in &good {
+        for frame in storm.good {
             storm.call(|stack, io| stack.on_frame(io, frame, Gso::None));
         }
         storm.call(|stack, io| stack.end_of_burst(io));
@@ -456,7 +472,7 @@ mod tests {
         let frame = good_frames::all().remove(0);
         let mut data = vec![frame.len() as u8];
         data.extend_from_slice(&frame);
-        data.push(255);
+        data.extend_from_slice(&[180, 7, 2, 20, 1, 21, 2, 210, 220, 255]);
         frame_entry(&data);
     }
 }

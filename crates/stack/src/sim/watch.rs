@@ -219,12 +219,7 @@ impl FlowWatch {
         Ok(())
     }
 
-    fn acknowledgement(
-        &mut self,
-        view: &TcpView<'_>,
-        guest: Syn,
-        ours: Syn,
-    ) -> Result<(), String> {
+    fn acknowledgement(&mut self, view: &TcpView<'_>, guest: Syn, ours: Syn) -> Result<(), String> {
         let ack = guest.position(view.header.ack.get(), self.acked);
         let Some(ack) = ack.filter(|&ack| ack >= self.acked) else {
             return Err(format!("the acknowledgement moved left of {}", self.acked));
@@ -277,7 +272,11 @@ impl FlowWatch {
                 self.twice += self.sent.min(start + len).saturating_sub(start);
             }
             if len > 1 && start + len > self.guest_edge {
-                return Err(format!("{} sent, the window ends at {}", start + len, self.guest_edge));
+                return Err(format!(
+                    "{} sent, the window ends at {}",
+                    start + len,
+                    self.guest_edge
+                ));
             }
         }
         if start > self.sent {

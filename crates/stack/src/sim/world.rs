@@ -216,7 +216,10 @@ impl World {
 
     /// Calls the stack.
     #[inline(never)]
-    pub fn into_stack(&mut self, call: impl FnOnce(&mut Stack<SimHost>, &mut Io<'_, Link, SimHost>)) {
+    pub fn into_stack(
+        &mut self,
+        call: impl FnOnce(&mut Stack<SimHost>, &mut Io<'_, Link, SimHost>),
+    ) {
         let mut io = Io { guest: &mut self.link, host: &mut self.host, now: self.now };
         call(&mut self.stack, &mut io);
     }

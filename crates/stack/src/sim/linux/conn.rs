@@ -315,10 +315,9 @@ impl Conn {
         }
         let _ = self.sender.alarm(now);
         self.sender.timer = Some(now + self.sender.rto());
-        let flags = match self.state {
-            State::SynReceived => TcpFlags::SYN | TcpFlags::ACK,
-            _ => TcpFlags::SYN,
-        };
+        let answer =
+            if self.state == State::SynReceived { TcpFlags::ACK } else { TcpFlags::empty() };
+        let flags = TcpFlags::SYN | answer;
         self.emit(now, out, 0, 0, flags);
     }
 
