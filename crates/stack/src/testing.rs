@@ -194,33 +194,84 @@ impl PingSocket for FakeSocket {
     }
 }
 
-/// A TCP socket that connects for ever.
+/// What a TCP socket was asked to do, and what it is to answer.
 #[derive(Debug)]
-pub(crate) struct FakeTcp;
+pub(crate) struct TcpState {
+    pub(crate) id: FlowId,
+    pub(crate) incoming: Vec<u8>,
+    pub(crate) ended: bool,
+    pub(crate) sent: Vec<u8>,
+    /// Takes no more than this in all.
+    pub(crate) takes: usize,
+    pub(crate) discarded: u32,
+    pub(crate) shut: bool,
+    pub(crate) reset: bool,
+    pub(crate) closed: bool,
+    pub(crate) error: Option<SocketError>,
+    pub(crate) info: TcpInfo,
+    pub(crate) room: SendRoom,
+}
+
+#[derive(Debug)]
+pub(crate) struct FakeTcp(Rc<RefCell<TcpState>>);
+
+impl Drop for FakeTcp {
+    fn drop(&mut self) {
+        self.0.borrow_mut().closed = true;
+    }
+}
 
 impl TcpSocket for FakeTcp {
-    fn peek(&mut self, _: u32, _: &mut [u8]) -> io::Result<usize> {
-        Err(ErrorKind::WouldBlock.into())
+    fn peek(&mut self, offset: u32, buf: &mut [u8]) -> io::Result<usize> {
+        let state = self.0.borrow();
+        let there = &state.incoming[offset as usize..];
+        if there.is_empty() {
+            return if state.ended { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
+        }
+        let n = there.len().min(buf.len());
+        buf[..n].copy_from_slice(&there[..n]);
+        Ok(n)
     }
-    fn discard(&mut self, _: u32) -> io::Result<u32> {
-        Ok(0)
+
+    fn discard(&mut self, n: u32) -> io::Result<u32> {
+        let mut state = self.0.borrow_mut();
+        state.incoming.drain(..n as usize);
+        state.discarded += n;
+        Ok(n)
     }
-    fn send(&mut self, _: &[IoSlice<'_>]) -> io::Result<usize> {
-        Err(ErrorKind::WouldBlock.into())
+
+    fn send(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut state = self.0.borrow_mut();
+        let data: Vec<u8> = bufs.iter().flat_map(|buf| buf.iter().copied()).collect();
+        let n = data.len().min(state.takes - state.sent.len());
+        if n == 0 {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        state.sent.extend(&data[..n]);
+        Ok(n)
     }
+
     fn shutdown_write(&mut self) -> io::Result<()> {
+        self.0.borrow_mut().shut = true;
         Ok(())
     }
-    fn reset_on_close(&mut self) {}
+
+    fn reset_on_close(&mut self) {
+        self.0.borrow_mut().reset = true;
+    }
+
     fn info(&mut self) -> TcpInfo {
-        TcpInfo::default()
+        self.0.borrow().info
     }
+
     fn send_room(&mut self) -> SendRoom {
-        SendRoom::default()
+        self.0.borrow().room
     }
+
     fn set_keepalive(&mut self) {}
+
     fn take_error(&mut self) -> Option<SocketError> {
-        None
+        self.0.borrow_mut().error.take()
     }
 }
 
@@ -229,8 +280,11 @@ pub(crate) struct FakeHost {
     pub(crate) udp: Vec<Rc<RefCell<SocketState>>>,
     pub(crate) ping: Vec<Rc<RefCell<SocketState>>>,
     pub(crate) tcp: Vec<(SocketAddr, Option<IpAddr>)>,
+    pub(crate) tcp_sockets: Vec<Rc<RefCell<TcpState>>>,
     /// Answers to the next attempts to open a socket.
     pub(crate) refusals: VecDeque<ErrorKind>,
+    /// errno of the next connect() calls.
+    pub(crate) tcp_errors: VecDeque<i32>,
     /// Every `from` that was tried.
     pub(crate) binds: Vec<SocketAddr>,
 }
@@ -242,12 +296,30 @@ impl Host for FakeHost {
 
     fn connect_tcp(
         &mut self,
-        _: FlowId,
+        id: FlowId,
         to: SocketAddr,
         from: Option<IpAddr>,
     ) -> io::Result<FakeTcp> {
         self.tcp.push((to, from));
-        Ok(FakeTcp)
+        if let Some(errno) = self.tcp_errors.pop_front() {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        let state = TcpState {
+            id,
+            incoming: vec![],
+            ended: false,
+            sent: vec![],
+            takes: usize::MAX,
+            discarded: 0,
+            shut: false,
+            reset: false,
+            closed: false,
+            error: None,
+            info: TcpInfo::default(),
+            room: SendRoom { sndbuf: 87_040, queued: 0 },
+        };
+        self.tcp_sockets.push(Rc::new(RefCell::new(state)));
+        Ok(FakeTcp(self.tcp_sockets.last().unwrap().clone()))
     }
 
     fn open_udp(&mut self, id: FlowId, from: SocketAddr, to: SocketAddr) -> io::Result<FakeSocket> {
@@ -340,6 +412,13 @@ impl Rig {
         stack.end_of_burst(&mut io);
     }
 
+    pub(crate) fn tcp_ready(&mut self, socket: &Rc<RefCell<TcpState>>, ready: Readiness) {
+        let id = socket.borrow().id;
+        let (stack, mut io) = self.io();
+        stack.on_socket(&mut io, id, ready);
+        stack.end_of_burst(&mut io);
+    }
+
     pub(crate) fn readable(&mut self, socket: &Rc<RefCell<SocketState>>) {
         self.ready(socket, Readiness { readable: true, ..Readiness::default() });
     }
@@ -356,6 +435,7 @@ impl Rig {
             self.now = next.unwrap_or(end).max(self.now);
             let (stack, mut io) = self.io();
             stack.on_deadline(&mut io);
+            stack.end_of_burst(&mut io);
             if next.is_none() {
                 return;
             }

@@ -174,8 +174,6 @@ pub(super) struct Connection<S> {
     pub(super) snd_shift: u8,
     /// Payload bytes per segment.
     pub(super) mss: u16,
-    /// The window went to zero over data in flight, which the guest then dropped.
-    pub(super) lost_to_zero_window: bool,
     /// Nothing more to read until the next event.
     pub(super) drained: bool,
     /// The remote's FIN is known to be in the queue.
@@ -275,7 +273,6 @@ impl<S> Connection<S> {
             max_wnd: 0,
             snd_shift: 0,
             mss: if key.is_ipv6() { DEFAULT_MSS_V6 } else { DEFAULT_MSS_V4 },
-            lost_to_zero_window: false,
             drained: true,
             read_closed: false,
             reset_by_remote: false,

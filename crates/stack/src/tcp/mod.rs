@@ -18,6 +18,8 @@ mod rtt;
 mod scoreboard;
 mod seq;
 mod spill;
+#[cfg(test)]
+mod tests;
 mod timer;
 mod to_guest;
 mod to_host;

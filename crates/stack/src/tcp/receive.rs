@@ -159,14 +159,13 @@ impl<S: TcpSocket> Connection<S> {
             let duplicate = segment.payload.is_empty()
                 && !segment.has(TcpFlags::FIN)
                 && (self.wnd == old_wnd || news)
-                && !self.lost_to_zero_window;
+                && self.wnd > 0;
             if duplicate && (news || !self.sack_ok) {
                 self.dup_acks = self.dup_acks.saturating_add(1);
             }
-            if old_wnd == 0 && self.wnd > 0 && self.lost_to_zero_window {
-                // What was in flight when the window closed was dropped by the guest (Linux does so
-                // under memory pressure): send it again at once.
-                self.lost_to_zero_window = false;
+            if old_wnd == 0 && self.wnd > 0 {
+                // What was in flight while the window was closed, a probe or more, was dropped by the
+                // guest (Linux closes it over data in flight under memory pressure): again, at once.
                 self.nxt = self.una;
             }
         }
@@ -203,7 +202,6 @@ impl<S: TcpSocket> Connection<S> {
         self.nxt = self.nxt.max(ack);
         self.rtx_next = self.rtx_next.max(ack);
         self.sacked.advance(ack);
-        self.lost_to_zero_window = false;
         self.progress = cx.now;
         self.retries = 0;
         match self.recover {
@@ -247,9 +245,6 @@ impl<S: TcpSocket> Connection<S> {
         self.max_wnd = self.max_wnd.max(self.wnd);
         self.wl1 = self.wl1.max(segment.seq);
         self.wl2 = segment.ack;
-        if self.wnd == 0 && self.in_flight() > 0 {
-            self.lost_to_zero_window = true;
-        }
     }
 
     /// Three duplicate ACKs, or as much reported behind the hole (RFC 6675 5).

@@ -153,12 +153,8 @@ impl<S: TcpSocket> Connection<S> {
         if !enough {
             return None;
         }
-        let end = if self.nxt.before(self.max) {
-            // Again: up to what the guest holds, or to where new data begins.
-            self.sacked.hole(self.nxt).1.unwrap_or(self.max).min(self.max)
-        } else {
-            self.nxt + room
-        };
+        // Not what the guest holds already.
+        let end = self.sacked.hole(self.nxt).1.unwrap_or(self.nxt + room);
         Some(room.min(end.since(self.nxt)).max(1))
     }
 
@@ -219,7 +215,7 @@ impl<S: TcpSocket> Connection<S> {
             return Sent::End;
         }
         let again = seq.before(self.max);
-        let known = if again { self.data_end().since(seq) } else { u32::MAX };
+        let known = self.fin.map_or(u32::MAX, |fin| fin.since(seq));
         let want = self.frame_payload(cx, len.min(known));
         let route = cx.link.route_to_guest(cx.config, self.key.guest().ip(), self.key.peer().ip());
         let Some(buf) = cx.guest.slot(want) else { return Sent::LinkFull };
@@ -245,8 +241,9 @@ impl<S: TcpSocket> Connection<S> {
         let sent = u32::try_from(got).unwrap_or(u32::MAX);
         let short = got < want;
         let end = seq + sent;
-        let last = short && !again;
-        let mut flags = if last { TcpFlags::PSH } else { TcpFlags::empty() };
+        let last = short && !end.before(self.max);
+        let pushed = last || again && end == self.data_end();
+        let mut flags = if pushed { TcpFlags::PSH } else { TcpFlags::empty() };
         let new_fin = last && self.read_closed && !self.reset_by_remote && self.fin.is_none();
         if new_fin || self.fin == Some(end) {
             // The FIN was in the queue when we peeked, so this is the end of it.
