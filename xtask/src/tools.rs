@@ -16,6 +16,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("g++", "g++"),
     ("ip", "iproute2"),
     ("iperf3", "iperf3"),
+    ("nft", "nftables"),
     ("ping", "iputils-ping"),
     ("pkill", "procps"),
     ("rdisc6", "ndisc6"),

@@ -122,7 +122,8 @@ fn paced(
 
 /// The clients; `args` follow address and port.
 ///
-/// `udp-who PORT` sends from PORT and prints what the server saw · `udp-late` asks for late
+/// `udp-who PORT` sends from PORT and prints what the server saw · `udp-pair ADDR` asks two servers from one
+/// socket · `udp-late` asks for late
 /// answers and leaves · `udp-many COUNT` sends from as many sockets, prints how many got their
 /// own back · `udp-echo SIZE` prints `ok` when a datagram came back the same · `udp-out COUNT SIZE RATE` and
 /// `udp-in COUNT SIZE RATE` print how many arrived, and how many different ones · `udp-error`
@@ -148,6 +149,20 @@ pub(super) fn client(verb: &str, addr: SocketAddr, args: &[&str]) -> Result<()> 
             say("ok")
         }
         "udp-who" => say(&ask(&socket, b"W")?),
+        "udp-pair" => {
+            let second = SocketAddr::new(args.first().context("no address")?.parse()?, addr.port());
+            let socket = UdpSocket::bind(any)?;
+            socket.set_read_timeout(Some(SILENCE))?;
+            let mut answered = HashSet::new();
+            for to in [addr, second] {
+                socket.send_to(b"E", to)?;
+            }
+            while answered.len() < 2 {
+                let Ok((_, from)) = socket.recv_from(&mut room) else { break };
+                answered.insert(from);
+            }
+            say(&answered.len().to_string())
+        }
         "udp-late" => {
             socket.send(b"L")?;
             say("sent")
