@@ -136,7 +136,11 @@ impl<S: TcpSocket> Connection<S> {
 
     /// Keep-alive and inactivity.
     fn check_idle<G: Guest, H: Host<Tcp = S>>(&mut self, cx: &mut Cx<'_, G, H>) -> Verdict {
-        if self.state != State::Established || cx.now < self.keepalive_at() {
+        if cx.now < self.keepalive_at() {
+            return Verdict::Keep;
+        }
+        self.asked = cx.now;
+        if self.state != State::Established {
             return Verdict::Keep;
         }
         if cx.now.since(self.last_any) >= INACTIVITY {
@@ -147,7 +151,6 @@ impl<S: TcpSocket> Connection<S> {
         if self.wait.is_none() && !self.guest_is_done() {
             self.send_keepalive(cx);
         }
-        self.asked = cx.now;
         Verdict::Keep
     }
 
