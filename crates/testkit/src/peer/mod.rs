@@ -10,8 +10,10 @@
 //! | `idle ADDR PORT COUNT` | COUNT connections that stay open, see [`tcp::client`] |
 //! | `many ADDR PORT COUNT BYTES` | COUNT connections at once, each echoing BYTES |
 //! | `udp-…` | datagrams, see [`udp::client`] |
+//! | `noise FILE SEED COUNT ADDR PORT` | damaged copies of the frames in a capture, as datagrams |
 //! | `sum BYTES` | the SHA-256 of the test stream's first BYTES |
 
+mod noise;
 pub mod stream;
 pub mod tcp;
 pub mod udp;
@@ -61,6 +63,9 @@ fn dispatch(args: &[String]) -> Result<ExitCode> {
             std::io::stdin().read_to_end(&mut Vec::new())?;
         }
         ["serve", rest @ ..] => serve(socket_addr(rest)?)?,
+        ["noise", file, seed, count, rest @ ..] => {
+            noise::send(file, seed.parse()?, count.parse()?, socket_addr(rest)?)?;
+        }
         ["sum", size] => say(&stream::sum(size.parse()?))?,
         [verb, rest @ ..] if verb.starts_with("udp-") => {
             udp::client(verb, socket_addr(rest)?, rest.get(2..).unwrap_or(&[]))?;
