@@ -148,6 +148,8 @@ impl App {
             (Some(stall), Some(since)) if readable => {
                 Some(since + stall.lasts).filter(|&at| at > now)
             }
+            // It has just begun.
+            (Some(stall), None) if readable && self.read >= stall.at => Some(now),
             _ => None,
         };
         let step = (writes || (reads && wakes.is_none())).then_some(next_step);

@@ -48,6 +48,8 @@ pub struct FlowWatch {
     our_syn: Option<Syn>,
     /// Highest position the guest sent, exclusive.
     pub guest_sent: u64,
+    /// The guest sent beyond the window it was told.
+    pub guest_overran: bool,
     /// Bytes the guest sent more than once.
     pub guest_twice: u64,
     /// What the stack was handed of the guest's stream.
@@ -68,6 +70,8 @@ pub struct FlowWatch {
     pub edge: u64,
     /// Position of the FIN that the stack sent.
     pub fin: Option<u64>,
+    /// The stack was handed a reset.
+    guest_reset: bool,
     /// The stack sent a reset.
     pub reset: bool,
     /// The guest closed its window, or shrank it, at some time.
@@ -119,12 +123,14 @@ impl Watch {
             flow.guest_twice += again;
         }
         flow.guest_sent = flow.guest_sent.max(end);
+        flow.guest_overran |= view.payload.len() > 1 && end > flow.edge;
     }
 
     /// The stack is about to be handed a frame.
     pub fn deliver(&mut self, frame: &Frame) {
         let Some(view) = TcpView::parse(&frame.data) else { return };
         let flow = self.flows.entry((view.src, view.dst)).or_default();
+        flow.guest_reset |= view.has(TcpFlags::RST);
         let Some(syn) = flow.guest_syn.filter(|_| !view.has(TcpFlags::RST)) else { return };
         if view.has(TcpFlags::SYN) {
             flow.contiguous = flow.contiguous.max(1);
@@ -197,6 +203,13 @@ impl FlowWatch {
 
     fn syn(&mut self, view: &TcpView<'_>, plan: &LinkPlan) -> Result<(), String> {
         let syn = Syn::of(view);
+        let over = self.fin.is_some() || self.reset || self.guest_reset;
+        if over && view.has(TcpFlags::ACK) {
+            // A late duplicate of the guest's SYN, after the end: another connection.
+            let guest_syn = self.guest_syn;
+            *self =
+                Self { guest_syn, contiguous: 1, guest_edge: self.guest_edge, ..Self::default() };
+        }
         if self.our_syn.is_some_and(|known| known.iss != syn.iss) {
             return Err("another initial sequence number".into());
         }

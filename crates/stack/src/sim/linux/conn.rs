@@ -168,8 +168,9 @@ impl Conn {
         let header = view.header;
         let Some(at) = position(self.irs, header.seq.get(), self.receiver.nxt) else { return };
         if view.has(TcpFlags::RST) {
-            if self.receiver.closed() && self.sender.finished() {
-                // TIME-WAIT: the socket is closed, and what it holds can still be read.
+            if self.receiver.closed() && self.sender.all_sent() {
+                // Nothing is left to be said; what the socket holds can still be read.
+                self.sender.stop();
             } else if at == self.receiver.nxt {
                 self.fail();
             } else if at > self.receiver.nxt {

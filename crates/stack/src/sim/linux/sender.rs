@@ -110,9 +110,15 @@ impl Sender {
         self.end + u64::from(self.fin)
     }
 
-    /// FIN and all before it are acknowledged.
-    pub(super) fn finished(&self) -> bool {
-        self.fin && self.una == self.limit()
+    /// FIN and all before it were sent.
+    pub(super) fn all_sent(&self) -> bool {
+        self.fin && self.nxt == self.limit()
+    }
+
+    /// Takes everything as acknowledged.
+    pub(super) fn stop(&mut self) {
+        self.una = self.nxt;
+        self.timer = None;
     }
 
     pub(super) fn rto(&self) -> Duration {
