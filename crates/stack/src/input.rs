@@ -18,6 +18,7 @@ use crate::addr::is_unicast;
 use crate::answer;
 use crate::cx::Cx;
 use crate::fragment::{Fragment, Reassembly};
+use crate::icmp;
 use crate::io::{Gso, Guest, Host};
 use crate::tcp;
 
@@ -169,28 +170,30 @@ fn transport<G: Guest, H: Host>(
     match (ip.protocol, ip.src) {
         (protocol::TCP, _) => tcp(cx, layers, ip, packet),
         (protocol::UDP, _) => udp(cx, layers, ip, packet, gso),
-        (protocol::ICMP, IpAddr::V4(_)) => ping(cx, layers, ip, packet),
+        (protocol::ICMP, IpAddr::V4(_)) => icmp(cx, layers, ip, packet),
         (protocol::ICMPV6, IpAddr::V6(source)) => match packet.first().copied()? {
             icmp6::ROUTER_SOLICITATION..=icmp6::REDIRECT => {
                 answer::ndp::on_message(cx, source, ip.ttl, packet);
                 Some(())
             }
-            _ => ping(cx, layers, ip, packet),
+            _ => icmp(cx, layers, ip, packet),
         },
         _ => None,
     }
 }
 
-fn ping<G: Guest, H: Host>(
+fn icmp<G: Guest, H: Host>(
     cx: &mut Cx<'_, G, H>,
     layers: &mut Layers<H>,
     ip: &Ip,
     message: &[u8],
 ) -> Option<()> {
-    if !cx.config.services.icmp {
-        return None;
+    match icmp::udp_flow(ip, message) {
+        // Errors belong to what they are about, whether or not there is echo.
+        Some(key) => layers.udp.peer_unreachable(cx, &key),
+        None if cx.config.services.icmp => layers.pings.message(cx, ip, message),
+        None => None,
     }
-    layers.pings.message(cx, ip, message)
 }
 
 fn tcp<G: Guest, H: Host>(

@@ -1,10 +1,10 @@
-//! Warnings that a guest or a peer can cause, a few per second at most.
+//! What a guest or a peer can cause, so many per second at most: warnings above all.
 
 use std::time::Duration;
 
 use crate::time::Instant;
 
-/// Lets through a few events per second; one per place that logs.
+/// Lets through some events per second; one per place that logs or limits.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RateLimit {
     window: Option<Instant>,
@@ -17,12 +17,17 @@ impl RateLimit {
 
     /// Whether this event may be reported.
     pub(crate) fn allow(&mut self, now: Instant) -> bool {
+        self.allow_up_to(Self::BURST, now)
+    }
+
+    /// Whether this event is among the first `most` within a second.
+    pub(crate) fn allow_up_to(&mut self, most: u32, now: Instant) -> bool {
         match self.window {
             Some(start) if now.since(start) <= Self::WINDOW => {}
             _ => *self = Self { window: Some(now), count: 0 },
         }
         self.count = self.count.saturating_add(1);
-        self.count <= Self::BURST
+        self.count <= most
     }
 }
 

@@ -517,6 +517,19 @@ pub(crate) fn echo_frame(
     out
 }
 
+/// The guest's "destination unreachable" about a packet it got: `quoted` is its IP header and what
+/// followed, `src` and `dst` are those of the error.
+pub(crate) fn unreachable_frame(src: &str, dst: &str, code: u8, quoted: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let ip = from_guest(src, dst, 64);
+    if src.contains(':') {
+        ip.icmpv6_raw(1, code, [0; 4]).write(&mut out, quoted).unwrap();
+    } else {
+        ip.icmpv4_raw(3, code, [0; 4]).write(&mut out, quoted).unwrap();
+    }
+    out
+}
+
 /// An ICMP error of the host's network.
 pub(crate) fn icmp_error(offender: &str, kind: u8, code: u8, info: u32) -> SocketError {
     let origin = IcmpOrigin { offender: offender.parse().unwrap(), kind, code, info };

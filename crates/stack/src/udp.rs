@@ -1,8 +1,8 @@
 //! UDP: one host socket per pair of endpoints, datagrams in batches both ways.
 //!
-//! A flow is made by the guest's first datagram and ends when nothing has passed for a while. Towards the
-//! host, equal datagrams of a burst leave in one `UDP_SEGMENT` send; towards the guest, what `UDP_GRO` put
-//! together stays together as one superframe.
+//! A flow is made by the guest's first datagram and ends when nothing has passed for a while, or the guest
+//! says that nobody is there any more. Towards the host, equal datagrams of a burst leave in one
+//! `UDP_SEGMENT` send; towards the guest, what `UDP_GRO` put together stays together as one superframe.
 
 mod to_guest;
 mod to_host;
@@ -34,6 +34,11 @@ const ERRORS: usize = 64;
 /// Most that an error message quotes of a datagram in bytes, header included.
 const MAX_QUOTED: usize = 1280;
 
+/// Flows that the guest can end per second by ICMP errors, as many as a kernel sends
+/// (`net.ipv4.icmp_msgs_per_sec`). Timers of flows that ended stay until they go off: without a limit,
+/// making and ending flows would fill the memory with them.
+const UNREACHABLE_PER_SECOND: u32 = 1000;
+
 /// Datagrams between one endpoint of the guest and one beyond.
 #[derive(Debug)]
 struct Flow<S> {
@@ -61,6 +66,7 @@ pub(crate) struct Flows<S> {
     pending: VecDeque<FlowId>,
     scratch: Vec<u8>,
     refused: RateLimit,
+    unreachable: RateLimit,
 }
 
 impl<S: UdpSocket> Flows<S> {
@@ -74,6 +80,7 @@ impl<S: UdpSocket> Flows<S> {
             pending: VecDeque::new(),
             scratch: Vec::new(),
             refused: RateLimit::default(),
+            unreachable: RateLimit::default(),
         }
     }
 
@@ -184,9 +191,31 @@ impl<S: UdpSocket> Flows<S> {
         if cx.now < end {
             cx.timers.arm(id, end);
         } else {
-            self.flows.remove(id);
-            self.recent = self.recent.filter(|(_, recent)| *recent != id);
+            self.end(id);
         }
+    }
+
+    /// Nobody in the guest takes datagrams of this flow any more: ends it. With its socket closed, the
+    /// host's kernel answers the peer's next datagram as the guest's did, "port unreachable". `None` if
+    /// there is no such flow, or too many end in this way.
+    pub(crate) fn peer_unreachable<G: Guest, H: Host<Udp = S>>(
+        &mut self,
+        cx: &mut Cx<'_, G, H>,
+        key: &FlowKey,
+    ) -> Option<()> {
+        let id = self.flows.find(key)?;
+        if !self.unreachable.allow_up_to(UNREACHABLE_PER_SECOND, cx.now) {
+            return None;
+        }
+        // What the guest sent before its socket was closed may still be held back.
+        self.flush(cx);
+        self.end(id);
+        Some(())
+    }
+
+    fn end(&mut self, id: FlowId) {
+        self.flows.remove(id);
+        self.recent = self.recent.filter(|(_, recent)| *recent != id);
     }
 }
 

@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use wire::{checksum, icmp4, icmp6};
 
-use crate::testing::{Rig, config, echo_frame, icmp_error, udp_frame};
+use crate::io::Gso;
+use crate::testing::{Rig, config, echo_frame, icmp_error, udp_frame, unreachable_frame};
 
 const V4: (&str, &str) = ("192.0.2.1", "198.51.100.7");
 const V6: (&str, &str) = ("2001:db8:1::1", "2001:db8::7");
@@ -187,4 +188,199 @@ fn not_mixed_up_with_udp() {
     rig.frame(&echo_frame(V4.0, V4.1, 64, (4000, 0), b""));
     rig.frame(&udp_frame("192.0.2.1:4000", "198.51.100.7:9", b""));
     assert_eq!((rig.host.ping.len(), rig.host.udp.len()), (1, 1));
+}
+
+const UDP: [(&str, &str); 2] =
+    [("192.0.2.1:4000", "198.51.100.7:9002"), ("[2001:db8:1::1]:4000", "[2001:db8::7]:9002")];
+/// Codes of "destination unreachable" that mean nobody is there: host, protocol, port.
+const NOBODY_V4: [u8; 3] = [1, 2, 3];
+/// The same for ICMPv6: address, port.
+const NOBODY_V6: [u8; 2] = [3, 4];
+
+fn ip_of(endpoint: &str) -> String {
+    endpoint.parse::<std::net::SocketAddr>().unwrap().ip().to_string()
+}
+
+/// An IP packet with a datagram from `src` to `dst`, as the guest quotes what it got.
+fn packet(src: &str, dst: &str, payload: &[u8]) -> Vec<u8> {
+    udp_frame(src, dst, payload)[14..].to_vec()
+}
+
+/// The guest's word, from `guest` to `peer`, about a datagram from `peer` to `guest`.
+fn unreachable(guest: &str, peer: &str, code: u8, quoted: &[u8]) -> Vec<u8> {
+    unreachable_frame(&ip_of(guest), &ip_of(peer), code, quoted)
+}
+
+#[test]
+fn nobody_there_ends_the_flow() {
+    for (guest, peer) in UDP {
+        let codes = if guest.starts_with('[') { &NOBODY_V6[..] } else { &NOBODY_V4 };
+        for &code in codes {
+            let mut rig = Rig::new(config());
+            rig.frame(&udp_frame(guest, peer, b"question"));
+            let first = rig.udp();
+            let quoted = packet(peer, guest, b"late answer");
+            rig.frame(&unreachable(guest, peer, code, &quoted));
+            assert!(first.borrow().closed, "{guest} {code}");
+            assert_eq!(rig.stack.stats().frames_dropped, 0);
+            // Said again, it is about nothing.
+            rig.frame(&unreachable(guest, peer, code, &quoted));
+            assert_eq!(rig.stack.stats().frames_dropped, 1);
+            // An event of the closed socket, and its deadline, find nothing.
+            rig.readable(&first);
+            // The next datagram has a socket of its own, which lives as long as any.
+            rig.frame(&udp_frame(guest, peer, b"new question"));
+            let second = rig.host.udp.last().unwrap().clone();
+            assert_eq!(second.borrow().sent[0].0, b"new question");
+            rig.pass(Duration::from_secs(29));
+            assert!(!second.borrow().closed);
+            rig.pass(Duration::from_secs(1));
+            assert!(second.borrow().closed);
+            assert!(rig.frames().is_empty() && rig.host.ping.is_empty());
+        }
+    }
+}
+
+#[test]
+fn only_final_words_about_this_flow_end_it() {
+    for (guest, peer) in UDP {
+        let v6 = guest.starts_with('[');
+        let mut rig = Rig::new(config());
+        rig.frame(&udp_frame(guest, peer, b"question"));
+        let quoted = packet(peer, guest, b"answer");
+        let nobody = if v6 { &NOBODY_V6[..] } else { &NOBODY_V4 };
+        let port = nobody[nobody.len() - 1];
+        let mut frames = Vec::new();
+        for code in (0..=255).filter(|code| !nobody.contains(code)) {
+            frames.push(unreachable(guest, peer, code, &quoted));
+        }
+        // Time exceeded, parameter problem, the type that it is in the other family.
+        for kind in if v6 { [3, 4, 0] } else { [11, 12, 1] } {
+            let mut frame = unreachable(guest, peer, port, &quoted);
+            frame[if v6 { 54 } else { 34 }] = kind;
+            frames.push(frame);
+        }
+        // Other endpoints, and the guest's own packet.
+        let (other_guest, other_peer, third) = if v6 {
+            ("[2001:db8:1::1]:4001", "[2001:db8::7]:9003", "[2001:db8::8]:9002")
+        } else {
+            ("192.0.2.1:4001", "198.51.100.7:9003", "198.51.100.8:9002")
+        };
+        for (src, dst) in [(peer, other_guest), (other_peer, guest), (third, guest), (guest, peer)]
+        {
+            frames.push(unreachable(guest, src, port, &packet(src, dst, b"answer")));
+        }
+        // Addressed to somebody else than whom it concerns.
+        frames.push(unreachable(guest, third, port, &quoted));
+        // Another protocol, another version, another header's length, a later fragment.
+        let protocol = if v6 { 6 } else { 9 };
+        for (at, value) in [(protocol, 6), (0, if v6 { 0x40 } else { 0x65 })] {
+            let mut quoted = quoted.clone();
+            quoted[at] = value;
+            frames.push(unreachable(guest, peer, port, &quoted));
+        }
+        if v6 {
+            let mut later = quoted[..40].to_vec();
+            later[6] = 44;
+            later.extend_from_slice(&[17, 0, 0, 8, 0, 0, 0, 1]);
+            later.extend_from_slice(&quoted[40..]);
+            frames.push(unreachable(guest, peer, port, &later));
+        } else {
+            for (at, value) in [(0, 0x44), (0, 0x40), (0, 0x4f), (7, 1)] {
+                let mut quoted = quoted.clone();
+                quoted[at] = value;
+                frames.push(unreachable(guest, peer, port, &quoted));
+            }
+        }
+        // Cut short before the ports and the rest of the header have been said.
+        for len in 0..if v6 { 48 } else { 28 } {
+            frames.push(unreachable(guest, peer, port, &quoted[..len]));
+        }
+        for (i, frame) in frames.iter().enumerate() {
+            rig.frame(frame);
+            assert!(!rig.udp().borrow().closed, "frame {i}");
+            assert_eq!(rig.stack.stats().frames_dropped, i as u64 + 1, "frame {i}");
+        }
+        // Eight bytes of the datagram are enough (RFC 792).
+        rig.frame(&unreachable(guest, peer, port, &quoted[..if v6 { 48 } else { 28 }]));
+        assert!(rig.udp().borrow().closed);
+    }
+}
+
+#[test]
+fn quoted_options_and_extension_headers_are_skipped() {
+    let (guest, peer) = UDP[0];
+    let mut rig = Rig::new(config());
+    rig.frame(&udp_frame(guest, peer, b"question"));
+    let whole = packet(peer, guest, b"answer");
+    let mut quoted = whole[..20].to_vec();
+    quoted[0] = 0x46;
+    quoted.extend_from_slice(&[1, 1, 1, 0]);
+    quoted.extend_from_slice(&whole[20..]);
+    rig.frame(&unreachable(guest, peer, 3, &quoted));
+    assert!(rig.udp().borrow().closed);
+
+    let (guest, peer) = UDP[1];
+    let mut rig = Rig::new(config());
+    rig.frame(&udp_frame(guest, peer, b"question"));
+    let whole = packet(peer, guest, b"answer");
+    let mut quoted = whole[..40].to_vec();
+    quoted[6] = 60;
+    // Destination options, then the first fragment of a datagram.
+    quoted.extend_from_slice(&[44, 0, 1, 4, 0, 0, 0, 0, 17, 0, 0, 1, 0, 0, 0, 1]);
+    quoted.extend_from_slice(&whole[40..]);
+    rig.frame(&unreachable(guest, peer, 4, &quoted));
+    assert!(rig.udp().borrow().closed);
+}
+
+#[test]
+fn a_mapped_peer_is_quoted_as_the_guest_knows_it() {
+    let mut rig = Rig::new(config());
+    let (guest, peer) = ("192.0.2.1:4000", "192.0.2.2:53");
+    rig.frame(&udp_frame(guest, peer, b"question"));
+    assert_eq!(rig.udp().borrow().to.unwrap().to_string(), "127.0.0.1:53");
+    rig.frame(&unreachable(guest, peer, 3, &packet(peer, guest, b"answer")));
+    assert!(rig.udp().borrow().closed);
+}
+
+#[test]
+fn what_was_held_back_leaves_before_the_flow_ends() {
+    let (guest, peer) = UDP[0];
+    let mut rig = Rig::new(config());
+    rig.frame_of_burst(&udp_frame(guest, peer, b"last words"), Gso::None);
+    let frame = unreachable(guest, peer, 3, &packet(peer, guest, b"answer"));
+    rig.frame_of_burst(&frame, Gso::None);
+    rig.end_of_burst();
+    let socket = rig.udp();
+    assert_eq!(socket.borrow().sent, [(b"last words".to_vec(), 10, 64)]);
+    assert!(socket.borrow().closed);
+}
+
+#[test]
+fn without_echo_errors_still_count() {
+    let (guest, peer) = UDP[0];
+    let mut off = config();
+    off.services.icmp = false;
+    let mut rig = Rig::new(off);
+    rig.frame(&udp_frame(guest, peer, b"question"));
+    rig.frame(&unreachable(guest, peer, 3, &packet(peer, guest, b"answer")));
+    assert!(rig.udp().borrow().closed);
+}
+
+/// Flows that end leave their timers behind, so a guest may not make and end any number of them.
+#[test]
+fn so_many_ends_per_second() {
+    let (guest, peer) = UDP[0];
+    let mut rig = Rig::new(config());
+    let question = udp_frame(guest, peer, b"question");
+    let error = unreachable(guest, peer, 3, &packet(peer, guest, b"answer"));
+    for _ in 0..3000 {
+        rig.frame(&question);
+        rig.frame(&error);
+    }
+    assert_eq!(rig.stack.stats().udp_opened, 1001);
+    assert_eq!(rig.stack.stats().frames_dropped, 2000);
+    rig.pass(Duration::from_millis(1001));
+    rig.frame(&error);
+    assert!(rig.host.udp.last().unwrap().borrow().closed);
 }

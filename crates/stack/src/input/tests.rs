@@ -5,7 +5,9 @@ use proptest::prelude::*;
 use wire::ethernet::MacAddr;
 
 use crate::io::Gso;
-use crate::testing::{GUEST_MAC, OUR_MAC, Rig, config, echo_frame, from_guest, udp_frame};
+use crate::testing::{
+    GUEST_MAC, OUR_MAC, Rig, config, echo_frame, from_guest, udp_frame, unreachable_frame,
+};
 
 const GUEST: &str = "192.0.2.1:4000";
 const PEER: &str = "198.51.100.7:9002";
@@ -312,6 +314,13 @@ fn valid_frames() -> Vec<Vec<u8>> {
         syn("2001:db8:1::1", "2001:db8::9", 443),
         udp_frame("0.0.0.0:68", "255.255.255.255:67", &[1; 300]),
         udp_frame("[fe80::2]:546", "[ff02::1:2]:547", &[1; 100]),
+        unreachable_frame("192.0.2.1", "198.51.100.7", 3, &udp_frame(PEER, GUEST, b"late")[14..]),
+        unreachable_frame(
+            "2001:db8:1::1",
+            "2001:db8::7",
+            4,
+            &udp_frame("[2001:db8::7]:9002", "[2001:db8:1::1]:4000", b"late")[14..],
+        ),
     ];
     frames.extend(fragments_v4(&[1; 3000], 1480));
     frames.extend(fragments_v6(&[1; 3000], 1448));
