@@ -464,3 +464,6 @@ impl SocketModel {
         taken
     }
 }
+
+#[cfg(test)]
+mod tests;
