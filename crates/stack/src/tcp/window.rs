@@ -51,7 +51,8 @@ impl<S: TcpSocket> Connection<S> {
         let socket = room.sndbuf.saturating_sub(room.queued);
         let busy = self.state == State::Established && self.rcv_nxt.since(self.irs) > ROOM_INTERVAL;
         let quota = self.spill.quota(busy, &mut shared.pool);
-        let offer = u64::from(socket) + u64::from(quota.saturating_sub(self.spill.len()));
+        // What waits in the spill goes into the socket's room first.
+        let offer = (u64::from(socket) + u64::from(quota)).saturating_sub(self.spill.len().into());
         let limit = u32::from(u16::MAX) << self.rcv_shift;
         let offer = u32::try_from(offer).unwrap_or(limit).min(limit);
         self.rcv_edge = self.rcv_edge.max(self.rcv_nxt + offer);
@@ -78,7 +79,9 @@ impl<S: TcpSocket> Connection<S> {
         let advanced = target.after(self.rcv_acked);
         self.rcv_acked = target;
         // RFC 9293 3.8.6.2.2: a window opens in steps worth a segment.
-        let opened = self.rcv_edge.since(self.rcv_advertised);
+        // As far as the field can say so: without scaling, it cannot go beyond 64 KiB.
+        let (_, edge) = self.window_field(self.rcv_acked);
+        let opened = edge.since(self.rcv_advertised);
         // Not to a guest that has sent all: it may have forgotten the connection, and would reset it.
         let reopened = !self.guest_fin && self.window_is_tight() && opened >= self.worthwhile();
         let settled = self.owes_ack && self.rcv_acked == self.rcv_nxt;
