@@ -6,4 +6,4 @@ mod timer;
 
 pub use hash::{FlowKey, Secret};
 pub use table::{FlowId, FlowKind, FlowTable};
-pub use timer::TimerWheel;
+pub use timer::{Timer, TimerWheel};

@@ -1,8 +1,9 @@
 //! A hierarchical timer wheel: one place where every flow's next deadline waits.
 //!
-//! Entries cannot be cancelled. A flow remembers for when it is armed, arms again only for something
-//! earlier, and on a wake-up that came too early arms for what is left: deadlines that move later (an
-//! RTO on every ACK) cost nothing. (Varghese and Lauck, "Hashed and Hierarchical Timing Wheels".)
+//! A flow remembers for when it is armed, arms again only for something earlier, and on a wake-up that came
+//! too early arms for what is left: deadlines that move later (an RTO on every ACK) cost nothing. Entries of
+//! flows that end are cancelled where there may be many of them.
+//! (Varghese and Lauck, "Hashed and Hierarchical Timing Wheels".)
 
 use std::time::Duration;
 
@@ -26,11 +27,30 @@ const fn slot_of(position: u64) -> usize {
     (position % SLOTS as u64) as usize
 }
 
+/// Level and slot as one number.
+#[expect(clippy::cast_possible_truncation, reason = "there are 256 places")]
+const fn place(level: usize, slot: usize) -> u16 {
+    (level * SLOTS + slot) as u16
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Node {
     tick: u64,
     id: FlowId,
     next: u32,
+    prev: u32,
+    /// Level and slot, or [`FREE`].
+    place: u16,
+}
+
+/// The place of a node that is not in use.
+const FREE: u16 = u16::MAX;
+
+/// Names an entry until it has been delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timer {
+    index: u32,
+    tick: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -64,20 +84,33 @@ impl TimerWheel {
     }
 
     /// Wakes `id` at `deadline`, or at the next [`poll`](Self::poll) if that has passed.
-    pub fn arm(&mut self, id: FlowId, deadline: Instant) {
+    pub fn arm(&mut self, id: FlowId, deadline: Instant) -> Timer {
         let tick = deadline.nanos().div_ceil(1_000_000).max(self.now);
-        let node = Node { tick, id, next: NIL };
+        let node = Node { tick, id, next: NIL, prev: NIL, place: FREE };
         let index = if let Some(slot) = self.nodes.get_mut(self.free as usize) {
             let index = self.free;
             self.free = slot.next;
             *slot = node;
             index
         } else {
-            let Ok(index) = u32::try_from(self.nodes.len()) else { return };
+            // There cannot be 2^32 of them: memory ends first.
+            let index = u32::try_from(self.nodes.len()).unwrap_or(NIL);
             self.nodes.push(node);
             index
         };
         self.link(index, tick);
+        Timer { index, tick }
+    }
+
+    /// Forgets an entry of `id`, unless it has been delivered.
+    pub fn cancel(&mut self, id: FlowId, timer: Timer) {
+        let waiting = self
+            .nodes
+            .get(timer.index as usize)
+            .is_some_and(|node| node.place != FREE && node.id == id && node.tick == timer.tick);
+        if waiting {
+            self.unlink(timer.index);
+        }
     }
 
     /// Delivers one entry that is due at `now`; call until `None`.
@@ -86,17 +119,12 @@ impl TimerWheel {
         loop {
             let slot = slot_of(self.now);
             let head = self.levels[0].slots[slot];
-            if let Some(node) = self.nodes.get_mut(head as usize) {
+            if let Some(node) = self.nodes.get(head as usize) {
                 if self.now > now {
                     return None;
                 }
                 let id = node.id;
-                let next = std::mem::replace(&mut node.next, self.free);
-                self.free = head;
-                self.levels[0].slots[slot] = next;
-                if next == NIL {
-                    self.levels[0].occupied &= !(1 << slot);
-                }
+                self.unlink(head);
                 return Some(id);
             }
             if self.now >= now {
@@ -161,10 +189,37 @@ impl TimerWheel {
         let reach = (self.now >> shift) + SLOTS as u64 - 1;
         let position = (tick >> shift).min(reach);
         let slot = slot_of(position);
+        let head = std::mem::replace(&mut self.levels[level].slots[slot], index);
+        self.levels[level].occupied |= 1 << slot;
+        if let Some(next) = self.nodes.get_mut(head as usize) {
+            next.prev = index;
+        }
         if let Some(node) = self.nodes.get_mut(index as usize) {
-            node.next = self.levels[level].slots[slot];
-            self.levels[level].slots[slot] = index;
-            self.levels[level].occupied |= 1 << slot;
+            node.next = head;
+            node.prev = NIL;
+            node.place = place(level, slot);
+        }
+    }
+
+    /// Takes an entry out of its slot and frees it.
+    fn unlink(&mut self, index: u32) {
+        let Some(node) = self.nodes.get_mut(index as usize) else { return };
+        let Node { next, prev, place, .. } = *node;
+        node.next = std::mem::replace(&mut self.free, index);
+        node.place = FREE;
+        if let Some(next) = self.nodes.get_mut(next as usize) {
+            next.prev = prev;
+        }
+        if let Some(prev) = self.nodes.get_mut(prev as usize) {
+            prev.next = next;
+            return;
+        }
+        let (level, slot) = (usize::from(place) / SLOTS, usize::from(place) % SLOTS);
+        if let Some(level) = self.levels.get_mut(level) {
+            level.slots[slot] = next;
+            if next == NIL {
+                level.occupied &= !(1 << slot);
+            }
         }
     }
 }
@@ -195,8 +250,13 @@ mod tests {
         for n in 0..20_000 {
             let span = [1, 5, 70, 5_000, 300_000, 20_000_000, 40_000_000][(next() % 7) as usize];
             let due = now + next() % span;
-            wheel.arm(id(n), Instant::from_millis(due));
-            model.insert((due, n), ());
+            let timer = wheel.arm(id(n), Instant::from_millis(due));
+            if next() % 3 == 0 {
+                wheel.cancel(id(n), timer);
+                wheel.cancel(id(n), timer);
+            } else {
+                model.insert((due, n), ());
+            }
             if next() % 4 != 0 {
                 continue;
             }

@@ -2,6 +2,7 @@
 
 use super::connection::{Connection, Shared, State, Verdict};
 use crate::cx::Cx;
+use crate::flow::TimerWheel;
 use crate::io::{Guest, Host, Readiness, TcpSocket};
 
 impl<S: TcpSocket> Connection<S> {
@@ -64,7 +65,8 @@ impl<S: TcpSocket> Connection<S> {
     }
 
     /// Gives back what is shared.
-    pub(super) fn release(&mut self, shared: &mut Shared) {
+    pub(super) fn release(&mut self, shared: &mut Shared, timers: &mut TimerWheel) {
+        self.armed.cancel(timers, self.id);
         self.spill.release(&mut shared.pool);
         if self.state == State::Connecting {
             shared.half_open = shared.half_open.saturating_sub(1);

@@ -6,7 +6,7 @@ use super::rtt::Rtt;
 use super::scoreboard::Scoreboard;
 use super::seq::Seq;
 use super::spill::{Spill, SpillPool};
-use crate::flow::{FlowId, FlowKey};
+use crate::flow::{FlowId, FlowKey, Timer, TimerWheel};
 use crate::time::Instant;
 
 /// Window shift we offer: windows up to 16 MiB in steps of 256 bytes, as much as a kernel socket takes.
@@ -69,28 +69,36 @@ pub(super) struct Shared {
 
 /// Which deadlines the timer wheel holds for a connection: the earliest few.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Armed([Option<Instant>; 4]);
+pub(super) struct Armed([Option<(Instant, Timer)>; 4]);
 
 impl Armed {
-    /// Whether an entry that fires at or before `at` has to be added; notes it as added.
-    pub(super) fn needs(&mut self, at: Instant) -> bool {
-        if self.0.iter().flatten().any(|armed| *armed <= at) {
-            return false;
+    /// Arms `wheel` for `at`, unless it will fire by then anyway.
+    pub(super) fn arm(&mut self, wheel: &mut TimerWheel, id: FlowId, at: Instant) {
+        if self.0.iter().flatten().any(|(armed, _)| *armed <= at) {
+            return;
         }
-        // A free place, else that of the latest entry: it will fire and find nothing due.
-        let place = self.0.iter_mut().max_by_key(|armed| armed.map_or(u64::MAX, Instant::nanos));
-        if let Some(place) = place {
-            *place = Some(at);
+        // A free place, else that of the latest entry.
+        let place =
+            self.0.iter_mut().max_by_key(|armed| armed.map_or(u64::MAX, |(at, _)| at.nanos()));
+        let Some(place) = place else { return };
+        if let Some((_, timer)) = place.replace((at, wheel.arm(id, at))) {
+            wheel.cancel(id, timer);
         }
-        true
     }
 
     /// Forgets the entries that have fired.
     pub(super) fn fired(&mut self, now: Instant) {
         for armed in &mut self.0 {
-            if armed.is_some_and(|at| at <= now) {
+            if armed.is_some_and(|(at, _)| at <= now) {
                 *armed = None;
             }
+        }
+    }
+
+    /// Cancels everything: the connection is over.
+    pub(super) fn cancel(&mut self, wheel: &mut TimerWheel, id: FlowId) {
+        for (_, timer) in self.0.iter_mut().filter_map(Option::take) {
+            wheel.cancel(id, timer);
         }
     }
 }
@@ -341,14 +349,22 @@ mod tests {
     #[test]
     fn only_earlier_deadlines_are_armed_again() {
         let at = Instant::from_millis;
+        let id = FlowId::from_cookie(1 << 60).unwrap();
+        let mut wheel = TimerWheel::new(at(0));
         let mut armed = Armed::default();
-        assert!(armed.needs(at(30_000)));
-        assert!(armed.needs(at(50)));
-        assert!(!armed.needs(at(60)));
-        assert!(armed.needs(at(10)));
-        armed.fired(at(10));
-        assert!(!armed.needs(at(50)), "the entry at 50 still stands");
-        armed.fired(at(50));
-        assert!(!armed.needs(at(30_000)), "the far entry still stands");
+        for deadline in [30_000, 50, 60, 10] {
+            armed.arm(&mut wheel, id, at(deadline));
+        }
+        let mut fired = Vec::new();
+        while let Some(now) = wheel.next().filter(|now| *now < at(1000)) {
+            while wheel.poll(now).is_some() {
+                fired.push(now.millis());
+                armed.fired(now);
+            }
+        }
+        assert_eq!(fired, [10, 50], "60 was covered by 50");
+        armed.arm(&mut wheel, id, at(30_000));
+        armed.cancel(&mut wheel, id);
+        assert_eq!(wheel.next(), None, "nothing is left of a connection that is over");
     }
 }

@@ -205,7 +205,7 @@ impl<S: TcpSocket> Connections<S> {
         if verdict == Verdict::Remove {
             if let Some((key, mut connection)) = self.table.remove(id) {
                 log::debug!("TCP {key:?}: closed");
-                connection.release(&mut self.shared);
+                connection.release(&mut self.shared, cx.timers);
             }
             self.last = None;
         } else if let Some(connection) = self.table.get_mut(id) {

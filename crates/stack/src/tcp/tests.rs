@@ -136,7 +136,7 @@ fn syn_ack_offers_what_the_guest_offered() {
     let mut rig = Rig::with(config(), 1500);
     let (_, answer) = accepted(&mut rig, SYN_OPTIONS);
     assert_eq!((answer.flags.as_str(), answer.ack), ("SA", IRS + 1));
-    let clock = (rig.now.millis() as u32).to_be_bytes();
+    let clock = u32::try_from(rig.now.millis()).unwrap().to_be_bytes();
     let mut options = vec![2, 4, 0x05, 0xb4, 4, 2, 8, 10];
     options.extend(clock);
     options.extend([0, 0, 1, 0, 1, 3, 3, 8]);

@@ -23,9 +23,7 @@ impl<S: TcpSocket> Connection<S> {
         for deadline in [self.wait.map(|(_, at)| at), self.ack_check].into_iter().flatten() {
             next = next.min(deadline);
         }
-        if self.armed.needs(next) {
-            cx.timers.arm(self.id, next);
-        }
+        self.armed.arm(cx.timers, self.id, next);
     }
 
     /// After sending: when to worry about the answer.
