@@ -33,8 +33,7 @@ impl TcpSocket for Tcp {
     }
 
     fn info(&mut self) -> TcpInfo {
-        let socket::TcpInfo { bytes_acked, delivery_rate, rtt, min_rtt } =
-            self.0.info();
+        let socket::TcpInfo { bytes_acked, delivery_rate, rtt, min_rtt } = self.0.info();
         TcpInfo { bytes_acked, delivery_rate, rtt, min_rtt }
     }
 
