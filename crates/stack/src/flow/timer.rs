@@ -27,6 +27,11 @@ const fn slot_of(position: u64) -> usize {
     (position % SLOTS as u64) as usize
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "the low half is what is wanted")]
+const fn low(tick: u64) -> u32 {
+    tick as u32
+}
+
 /// Level and slot as one number.
 #[expect(clippy::cast_possible_truncation, reason = "there are 256 places")]
 const fn place(level: usize, slot: usize) -> u16 {
@@ -50,7 +55,8 @@ const FREE: u16 = u16::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timer {
     index: u32,
-    tick: u64,
+    /// The low half of the tick: enough to tell an entry from its successors in the same place.
+    tick: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -99,15 +105,14 @@ impl TimerWheel {
             index
         };
         self.link(index, tick);
-        Timer { index, tick }
+        Timer { index, tick: low(tick) }
     }
 
     /// Forgets an entry of `id`, unless it has been delivered.
     pub fn cancel(&mut self, id: FlowId, timer: Timer) {
-        let waiting = self
-            .nodes
-            .get(timer.index as usize)
-            .is_some_and(|node| node.place != FREE && node.id == id && node.tick == timer.tick);
+        let waiting = self.nodes.get(timer.index as usize).is_some_and(|node| {
+            node.place != FREE && node.id == id && low(node.tick) == timer.tick
+        });
         if waiting {
             self.unlink(timer.index);
         }

@@ -7,21 +7,21 @@ use super::seq::Seq;
 const MAX_RANGES: usize = 16;
 
 /// Ranges of sequence numbers the guest holds, sorted and disjoint.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Scoreboard {
-    ranges: [(Seq, Seq); MAX_RANGES],
-    len: usize,
+    /// Takes memory from the first loss on: most connections never see one.
+    ranges: Vec<(Seq, Seq)>,
 }
 
 impl Scoreboard {
     /// The ranges, ascending.
     pub(super) fn ranges(&self) -> &[(Seq, Seq)] {
-        self.ranges.get(..self.len).unwrap_or_default()
+        &self.ranges
     }
 
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
-        self.len = 0;
+        self.ranges.clear();
     }
 
     /// Bytes reported.
@@ -50,7 +50,7 @@ impl Scoreboard {
                 len += 1;
             }
         };
-        for &(l, r) in self.ranges.get(..self.len).unwrap_or_default() {
+        for &(l, r) in &self.ranges {
             if r.before(left) {
                 keep((l, r));
             } else if right.before(l) {
@@ -67,24 +67,17 @@ impl Scoreboard {
         if !placed {
             keep((left, right));
         }
-        self.ranges = kept;
-        self.len = len;
+        self.ranges.clear();
+        self.ranges.extend_from_slice(kept.get(..len).unwrap_or_default());
         true
     }
 
     /// Forgets what lies before `una`.
     pub(super) fn advance(&mut self, una: Seq) {
-        let mut len = 0;
-        for index in 0..self.len {
-            let Some(&(left, right)) = self.ranges.get(index) else { break };
-            if right.after(una) {
-                if let Some(slot) = self.ranges.get_mut(len) {
-                    *slot = (left.max(una), right);
-                    len += 1;
-                }
-            }
+        self.ranges.retain(|(_, right)| right.after(una));
+        if let Some((left, _)) = self.ranges.first_mut() {
+            *left = left.max(una);
         }
-        self.len = len;
     }
 
     /// The first hole at or after `from`: from where to where bytes are missing. The end is `None` if no
