@@ -166,11 +166,6 @@ impl<T> FlowTable<T> {
         self.free.push(id.index());
         Some((key, flow))
     }
-
-    /// All flows, in no particular order. For shutdown and reports: the cost grows with the table.
-    pub fn iter(&self) -> impl Iterator<Item = (&FlowKey, &T)> {
-        self.entries.iter().filter_map(|entry| entry.flow.as_ref()).map(|(key, flow)| (key, flow))
-    }
 }
 
 #[cfg(test)]

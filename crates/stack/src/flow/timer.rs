@@ -5,8 +5,6 @@
 //! flows that end are cancelled where there may be many of them.
 //! (Varghese and Lauck, "Hashed and Hierarchical Timing Wheels".)
 
-use std::time::Duration;
-
 use super::FlowId;
 use crate::time::Instant;
 
@@ -76,9 +74,6 @@ pub struct TimerWheel {
 }
 
 impl TimerWheel {
-    /// Length of a tick.
-    pub const TICK: Duration = Duration::from_millis(1);
-
     /// An empty wheel that starts at `now`.
     pub fn new(now: Instant) -> Self {
         Self {
