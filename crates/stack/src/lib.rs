@@ -17,6 +17,7 @@ mod input;
 pub mod io;
 pub mod neigh;
 mod rate;
+pub mod rule;
 pub mod segment;
 #[cfg(feature = "sim")]
 pub mod sim;
