@@ -10,6 +10,7 @@ pub mod answer;
 pub mod config;
 pub mod cx;
 pub mod flow;
+pub mod forward;
 mod fragment;
 pub mod frame;
 pub mod icmp;
@@ -29,7 +30,8 @@ pub mod time;
 mod udp;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::io as std_io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,10 +42,10 @@ use crate::answer::announce;
 use crate::answer::ndp::Advertiser;
 use crate::config::Config;
 use crate::cx::Cx;
-use crate::flow::{FlowId, FlowKind, Secret, TimerWheel};
+use crate::flow::{FlowId, FlowKey, FlowKind, Secret, TimerWheel};
 use crate::fragment::Reassembly;
 use crate::icmp::Pings;
-use crate::io::{Gso, Guest, Host, Readiness};
+use crate::io::{DatagramBurst, Gso, Guest, Host, Readiness};
 use crate::rate::RateLimit;
 use crate::stats::Stats;
 use crate::tcp::Connections;
@@ -209,6 +211,51 @@ impl<H: Host> Stack<H> {
         self.layers.udp.flush(&mut cx);
         self.layers.tcp.end_of_burst(&mut cx);
         io.guest.flush();
+    }
+
+    /// The host accepted a connection for the guest, between `guest` and `peer` as the guest sees them:
+    /// opens its other half. `make` makes the flow's socket of it, and is not called if there can be no
+    /// such flow: the tuple is taken, the table full, or too many connections wait for the guest.
+    /// Returns whether there is a flow now.
+    pub fn on_connection<G: Guest>(
+        &mut self,
+        io: &mut Io<'_, G, H>,
+        (guest, peer): (SocketAddr, SocketAddr),
+        make: impl FnOnce(&mut H, FlowId) -> std_io::Result<H::Tcp>,
+    ) -> bool {
+        let mut cx = cx!(self, io);
+        self.layers.tcp.accept(&mut cx, FlowKey::new(guest, peer), make)
+    }
+
+    /// The host received datagrams for the guest that belong to no socket of a flow, between `guest` and
+    /// `peer` as the guest sees them. `make` makes the socket for the answers if this is the first one of
+    /// a flow. Without a flow the datagrams are lost.
+    pub fn on_datagrams<G: Guest>(
+        &mut self,
+        io: &mut Io<'_, G, H>,
+        (guest, peer): (SocketAddr, SocketAddr),
+        (burst, payload): (&DatagramBurst, &[u8]),
+        make: impl FnOnce(&mut H, FlowId) -> std_io::Result<H::Udp>,
+    ) {
+        let mut cx = cx!(self, io);
+        self.layers.udp.arrived(&mut cx, FlowKey::new(guest, peer), (burst, payload), make);
+    }
+
+    /// As [`on_datagrams`](Self::on_datagrams), for those sent to a group: `guest` is a multicast or
+    /// broadcast address. There is no flow, as answers do not come from that address.
+    pub fn on_group_datagrams<G: Guest>(
+        &mut self,
+        io: &mut Io<'_, G, H>,
+        (group, peer): (SocketAddr, SocketAddr),
+        (burst, payload): (&DatagramBurst, &[u8]),
+    ) {
+        let mut cx = cx!(self, io);
+        self.layers.udp.deliver_to_group(&mut cx, FlowKey::new(group, peer), (burst, payload));
+    }
+
+    /// What the guest is told and how addresses map.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// Something happened on the socket of flow `id`.

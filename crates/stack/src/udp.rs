@@ -1,9 +1,10 @@
 //! UDP: one host socket per pair of endpoints, datagrams in batches both ways.
 //!
-//! A flow is made by the guest's first datagram and ends when nothing has passed for a while, or the guest
+//! A flow is made by the first datagram, of the guest or of a peer that found a listening socket, and ends when nothing has passed for a while, or the guest
 //! says that nobody is there any more. Towards the host, equal datagrams of a burst leave in one
 //! `UDP_SEGMENT` send; towards the guest, what `UDP_GRO` put together stays together as one superframe.
 
+mod arrival;
 mod to_guest;
 mod to_host;
 
@@ -104,6 +105,7 @@ impl<S: UdpSocket> Flows<S> {
         Some(id)
     }
 
+    /// Opens a flow for the guest's first datagram.
     fn open<G: Guest, H: Host<Udp = S>>(
         &mut self,
         cx: &mut Cx<'_, G, H>,
@@ -114,10 +116,20 @@ impl<S: UdpSocket> Flows<S> {
             outbound.from.unwrap_or_else(|| unspecified(outbound.to.ip())),
             key.guest().port(),
         );
+        self.insert(cx, key, |host, id| open_socket(host, id, from, outbound.to))
+    }
+
+    /// Adds a flow with the socket that `make` makes.
+    fn insert<G: Guest, H: Host<Udp = S>>(
+        &mut self,
+        cx: &mut Cx<'_, G, H>,
+        key: FlowKey,
+        make: impl FnOnce(&mut H, FlowId) -> io::Result<S>,
+    ) -> Option<FlowId> {
         let host = &mut *cx.host;
         let now = cx.now;
         let opened = self.flows.try_insert_with(key, |id| {
-            let socket = open_socket(host, id, from, outbound.to)?;
+            let socket = make(host, id)?;
             Ok::<_, io::Error>(Flow {
                 socket,
                 last: now,
@@ -186,7 +198,9 @@ impl<S: UdpSocket> Flows<S> {
     /// A flow's timer went off: ends it if it has been idle for long enough.
     pub(crate) fn on_deadline<G, H: Host<Udp = S>>(&mut self, cx: &mut Cx<'_, G, H>, id: FlowId) {
         let Some(flow) = self.flows.get_mut(id) else { return };
-        let stream = flow.from_host >= 1 && flow.from_guest.max(flow.from_host) >= 2;
+        // Whoever began, the other one has answered.
+        let stream =
+            flow.from_guest.min(flow.from_host) >= 1 && flow.from_guest.max(flow.from_host) >= 2;
         let end = flow.last + if stream { self.stream_timeout } else { self.timeout };
         if cx.now < end {
             cx.timers.arm(id, end);

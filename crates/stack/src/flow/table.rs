@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{FlowKey, Secret};
+use super::{FlowKey, Secret, Slab, Slot};
 
 /// What a [`FlowId`] numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,24 +21,19 @@ pub enum FlowKind {
 pub struct FlowId(u64);
 
 impl FlowId {
-    const KIND_SHIFT: u32 = 60;
-    const GENERATION_SHIFT: u32 = 32;
-    const GENERATION_MASK: u32 = (1 << (Self::KIND_SHIFT - Self::GENERATION_SHIFT)) - 1;
+    const KIND_SHIFT: u32 = Slot::BITS;
 
-    fn new(kind: FlowKind, generation: u32, index: u32) -> Self {
+    fn new(kind: FlowKind, slot: Slot) -> Self {
         let kind = match kind {
             FlowKind::Tcp => 1,
             FlowKind::Udp => 2,
             FlowKind::Ping => 3,
         };
-        Self(
-            kind << Self::KIND_SHIFT
-                | u64::from(generation) << Self::GENERATION_SHIFT
-                | u64::from(index),
-        )
+        Self(kind << Self::KIND_SHIFT | slot.to_bits())
     }
 
-    /// As a number below 2^62, for use as an epoll cookie; numbers below 2^60 are free for other uses.
+    /// As a number below 2^62, for use as an epoll cookie; numbers below 2^60 and from 2^62 on are free
+    /// for other uses.
     pub fn to_cookie(self) -> u64 {
         self.0
     }
@@ -57,29 +52,17 @@ impl FlowId {
         }
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the low half is the index")]
-    fn index(self) -> u32 {
-        self.0 as u32
+    fn slot(self) -> Slot {
+        Slot::from_bits(self.0)
     }
-
-    fn generation(self) -> u32 {
-        (self.0 >> Self::GENERATION_SHIFT) as u32 & Self::GENERATION_MASK
-    }
-}
-
-#[derive(Debug)]
-struct Entry<T> {
-    generation: u32,
-    flow: Option<(FlowKey, T)>,
 }
 
 /// All flows of one kind. Look-ups by number are array accesses, by tuple one keyed hash.
 #[derive(Debug)]
 pub struct FlowTable<T> {
     kind: FlowKind,
-    entries: Vec<Entry<T>>,
-    free: Vec<u32>,
-    by_key: HashMap<FlowKey, u32, Secret>,
+    flows: Slab<(FlowKey, T)>,
+    by_key: HashMap<FlowKey, Slot, Secret>,
 }
 
 impl<T> FlowTable<T> {
@@ -88,7 +71,7 @@ impl<T> FlowTable<T> {
 
     /// An empty table.
     pub fn new(kind: FlowKind, secret: Secret) -> Self {
-        Self { kind, entries: Vec::new(), free: Vec::new(), by_key: HashMap::with_hasher(secret) }
+        Self { kind, flows: Slab::default(), by_key: HashMap::with_hasher(secret) }
     }
 
     /// Number of flows.
@@ -111,33 +94,18 @@ impl<T> FlowTable<T> {
         if self.by_key.len() >= Self::CAPACITY || self.by_key.contains_key(&key) {
             return None;
         }
-        let index = match self.free.last() {
-            Some(&index) => index,
-            None => {
-                let index = u32::try_from(self.entries.len()).ok()?;
-                self.entries.push(Entry { generation: 0, flow: None });
-                self.free.push(index);
-                index
-            }
-        };
-        let entry = self.entries.get_mut(index as usize)?;
-        let id = FlowId::new(self.kind, entry.generation, index);
-        match make(id) {
-            Ok(flow) => {
-                entry.flow = Some((key, flow));
-                self.free.pop();
-                self.by_key.insert(key, index);
-                Some(Ok(id))
-            }
-            Err(error) => Some(Err(error)),
-        }
+        let kind = self.kind;
+        let inserted =
+            self.flows.try_insert_with(|slot| Ok((key, make(FlowId::new(kind, slot))?)))?;
+        Some(inserted.map(|slot| {
+            self.by_key.insert(key, slot);
+            FlowId::new(kind, slot)
+        }))
     }
 
     /// The number of the flow with this tuple.
     pub fn find(&self, key: &FlowKey) -> Option<FlowId> {
-        let index = *self.by_key.get(key)?;
-        let entry = self.entries.get(index as usize)?;
-        Some(FlowId::new(self.kind, entry.generation, index))
+        self.by_key.get(key).map(|slot| FlowId::new(self.kind, *slot))
     }
 
     /// The flow with this number, if it still lives.
@@ -147,23 +115,13 @@ impl<T> FlowTable<T> {
 
     /// Tuple and flow with this number, if it still lives.
     pub fn entry_mut(&mut self, id: FlowId) -> Option<(&FlowKey, &mut T)> {
-        let entry = self.entries.get_mut(id.index() as usize)?;
-        if entry.generation != id.generation() {
-            return None;
-        }
-        entry.flow.as_mut().map(|(key, flow)| (&*key, flow))
+        self.flows.get_mut(id.slot()).map(|(key, flow)| (&*key, flow))
     }
 
     /// Removes a flow and hands it back.
     pub fn remove(&mut self, id: FlowId) -> Option<(FlowKey, T)> {
-        let entry = self.entries.get_mut(id.index() as usize)?;
-        if entry.generation != id.generation() {
-            return None;
-        }
-        let (key, flow) = entry.flow.take()?;
-        entry.generation = (entry.generation + 1) & FlowId::GENERATION_MASK;
+        let (key, flow) = self.flows.remove(id.slot())?;
         self.by_key.remove(&key);
-        self.free.push(id.index());
         Some((key, flow))
     }
 }

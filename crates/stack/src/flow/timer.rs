@@ -37,9 +37,9 @@ const fn place(level: usize, slot: usize) -> u16 {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Node {
+struct Node<I> {
     tick: u64,
-    id: FlowId,
+    id: I,
     next: u32,
     prev: u32,
     /// Level and slot, or [`FREE`].
@@ -63,17 +63,17 @@ struct Level {
     occupied: u64,
 }
 
-/// Deadlines of flows, kept in ticks of one millisecond, rounded up: nothing fires early.
+/// Deadlines of flows, named by `I`, kept in ticks of one millisecond, rounded up: nothing fires early.
 #[derive(Debug)]
-pub struct TimerWheel {
+pub struct TimerWheel<I = FlowId> {
     levels: [Level; LEVELS],
-    nodes: Vec<Node>,
+    nodes: Vec<Node<I>>,
     free: u32,
     /// Every tick before this one has been delivered.
     now: u64,
 }
 
-impl TimerWheel {
+impl<I: Copy + Eq> TimerWheel<I> {
     /// An empty wheel that starts at `now`.
     pub fn new(now: Instant) -> Self {
         Self {
@@ -85,7 +85,7 @@ impl TimerWheel {
     }
 
     /// Wakes `id` at `deadline`, or at the next [`poll`](Self::poll) if that has passed.
-    pub fn arm(&mut self, id: FlowId, deadline: Instant) -> Timer {
+    pub fn arm(&mut self, id: I, deadline: Instant) -> Timer {
         let tick = deadline.nanos().div_ceil(1_000_000).max(self.now);
         let node = Node { tick, id, next: NIL, prev: NIL, place: FREE };
         let index = if let Some(slot) = self.nodes.get_mut(self.free as usize) {
@@ -104,7 +104,7 @@ impl TimerWheel {
     }
 
     /// Forgets an entry of `id`, unless it has been delivered.
-    pub fn cancel(&mut self, id: FlowId, timer: Timer) {
+    pub fn cancel(&mut self, id: I, timer: Timer) {
         let waiting = self.nodes.get(timer.index as usize).is_some_and(|node| {
             node.place != FREE && node.id == id && low(node.tick) == timer.tick
         });
@@ -114,7 +114,7 @@ impl TimerWheel {
     }
 
     /// Delivers one entry that is due at `now`; call until `None`.
-    pub fn poll(&mut self, now: Instant) -> Option<FlowId> {
+    pub fn poll(&mut self, now: Instant) -> Option<I> {
         let now = now.millis();
         loop {
             let slot = slot_of(self.now);

@@ -68,7 +68,7 @@ impl<S: TcpSocket> Connection<S> {
     pub(super) fn release(&mut self, shared: &mut Shared, timers: &mut TimerWheel) {
         self.armed.cancel(timers, self.id);
         self.spill.release(&mut shared.pool);
-        if self.state == State::Connecting {
+        if matches!(self.state, State::Connecting | State::SynSent) {
             shared.half_open = shared.half_open.saturating_sub(1);
         }
     }

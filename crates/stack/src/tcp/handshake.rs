@@ -21,7 +21,8 @@ use crate::icmp;
 use crate::io::{Guest, Host, IcmpOrigin, Readiness, SocketError, TcpSocket};
 use crate::time::Instant;
 
-/// connect() calls under way at once; SYNs beyond wait for the guest to repeat them.
+/// connect() calls under way, and accepted connections that the guest has not answered, at once; SYNs beyond
+/// wait for the guest to repeat them.
 const MAX_HALF_OPEN: usize = 4096;
 /// How often a SYN-ACK is sent again.
 const SYN_ACK_RETRIES: u8 = 6;
@@ -91,32 +92,41 @@ impl<S: TcpSocket> Connections<S> {
         }
     }
 
-    /// Opens a connection towards the guest for one that the host accepted. `make` gives the socket for
-    /// the flow's number. `None` if the tuple is taken or the table is full.
-    pub fn accept<G: Guest, H: Host<Tcp = S>, E>(
+    /// Opens a connection towards the guest for one that the host accepted. `make` makes the flow's socket
+    /// of it. `false` if there is none now: the tuple is taken, the table full, too many connections are
+    /// half open, or `make` failed.
+    pub fn accept<G: Guest, H: Host<Tcp = S>>(
         &mut self,
         cx: &mut Cx<'_, G, H>,
         key: FlowKey,
-        make: impl FnOnce(&mut H, FlowId) -> Result<S, E>,
-    ) -> Option<Result<FlowId, E>> {
+        make: impl FnOnce(&mut H, FlowId) -> io::Result<S>,
+    ) -> bool {
+        if self.shared.half_open >= MAX_HALF_OPEN {
+            cx.stats.flows_refused += 1;
+            return false;
+        }
         let iss = self.initial_sequence(&key, cx.now);
         let now = cx.now;
         let host = &mut *cx.host;
         let opened = self.table.try_insert_with(key, |id| {
-            Ok(Connection::new(id, key, make(host, id)?, State::SynSent, iss, now))
-        })?;
-        if let Ok(id) = opened {
-            cx.stats.tcp_opened += 1;
-            if let Some(connection) = self.table.get_mut(id) {
-                connection.limit_mss(cx.guest.limits().mtu);
-                connection.rcv_shift = OUR_SHIFT;
-                connection.acked_base = connection.sock.info().bytes_acked.unwrap_or(0);
-                connection.send_handshake(cx);
-                connection.wait = Some((Wait::Handshake, cx.now + Duration::from_secs(1)));
-                connection.arm(cx);
-            }
+            Ok::<_, io::Error>(Connection::new(id, key, make(host, id)?, State::SynSent, iss, now))
+        });
+        let Some(Ok(id)) = opened else {
+            cx.stats.flows_refused += 1;
+            return false;
+        };
+        log::debug!("TCP {key:?}: accepted");
+        cx.stats.tcp_opened += 1;
+        self.shared.half_open += 1;
+        if let Some(connection) = self.table.get_mut(id) {
+            connection.limit_mss(cx.guest.limits().mtu);
+            connection.rcv_shift = OUR_SHIFT;
+            connection.acked_base = connection.sock.info().bytes_acked.unwrap_or(0);
+            connection.send_handshake(cx);
+            connection.wait = Some((Wait::Handshake, cx.now + Duration::from_secs(1)));
+            connection.arm(cx);
         }
-        Some(opened)
+        true
     }
 
     /// RFC 6528: a keyed hash of the tuple plus a clock of about 4 µs.
@@ -342,6 +352,7 @@ impl<S: TcpSocket> Connection<S> {
         if !segment.has(TcpFlags::SYN) {
             return Verdict::Keep;
         }
+        shared.half_open = shared.half_open.saturating_sub(1);
         self.take_syn(segment);
         self.limit_mss(cx.guest.limits().mtu);
         let info = self.sock.info();

@@ -58,9 +58,9 @@ impl Train {
 
 /// Where a flow's datagrams go, and how much fits.
 #[derive(Clone, Copy, Debug)]
-struct Path {
+pub(super) struct Path {
     key: FlowKey,
-    route: Route,
+    pub(super) route: Route,
     /// Payload of the longest datagram that needs no fragments, in bytes.
     max_segment: usize,
     /// Payload of the longest superframe, in bytes.
@@ -68,7 +68,7 @@ struct Path {
 }
 
 impl Path {
-    fn new<G: Guest, H: Host>(cx: &mut Cx<'_, G, H>, key: FlowKey) -> Self {
+    pub(super) fn new<G: Guest, H: Host>(cx: &mut Cx<'_, G, H>, key: FlowKey) -> Self {
         let (guest, peer) = (key.guest().ip(), key.peer().ip());
         let headers = udp::HEADER_LEN
             + match guest {
@@ -94,10 +94,7 @@ impl<S: UdpSocket> Flows<S> {
     ) {
         let Some((key, flow)) = self.flows.entry_mut(id) else { return };
         let path = Path::new(cx, *key);
-        let scratch = &mut self.scratch;
-        if scratch.is_empty() {
-            scratch.resize(MAX_DATAGRAM, 0);
-        }
+        let scratch = sized(&mut self.scratch);
         // What stands in the slot and has not been sent yet.
         let mut train: Option<Train> = None;
         for _ in 0..BUDGET {
@@ -142,6 +139,28 @@ impl<S: UdpSocket> Flows<S> {
             self.pending.push_back(id);
         }
     }
+}
+
+/// The buffer for what has to be moved; made when it is first needed.
+fn sized(scratch: &mut Vec<u8>) -> &mut [u8] {
+    if scratch.is_empty() {
+        scratch.resize(MAX_DATAGRAM, 0);
+    }
+    scratch
+}
+
+/// Sends datagrams that stand elsewhere.
+pub(super) fn put<G: Guest, H: Host>(
+    cx: &mut Cx<'_, G, H>,
+    path: &Path,
+    (burst, payload): (&DatagramBurst, &[u8]),
+    scratch: &mut Vec<u8>,
+) {
+    let Some(slot) = cx.guest.slot(MAX_DATAGRAM) else { return };
+    let Some(place) = slot.get_mut(HEADROOM..HEADROOM + payload.len()) else { return };
+    place.copy_from_slice(payload);
+    let train = Train::of(&DatagramBurst { len: payload.len(), ..*burst });
+    deliver(cx, path, &train, sized(scratch));
 }
 
 /// Puts `next`, which stands in `scratch`, behind `held` in the slot, or in its place after that was sent.
