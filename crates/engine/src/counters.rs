@@ -2,19 +2,26 @@
 
 use std::time::Duration;
 
-use stack::flow::{FlowId, FlowKind};
+use stack::flow::FlowKind;
 use stack::time::Instant;
+
+use crate::token::Token;
 
 /// What an event can be, in the order of the columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Tcp = 0,
+    Spliced = 1,
+    TcpListener = 2,
     Timer = 3,
+    UdpListener = 4,
     Udp = 5,
     Ping = 6,
     QuitWatch = 7,
     Tap = 9,
     Neighbours = 16,
+    Configuration = 17,
+    Client = 18,
 }
 
 /// Names of the kinds of events that are counted, those that no link has yet included: the positions are
@@ -58,13 +65,26 @@ impl std::fmt::Debug for StatsReport {
     }
 }
 
-impl From<FlowId> for Kind {
-    fn from(id: FlowId) -> Self {
-        match id.kind() {
-            FlowKind::Tcp => Self::Tcp,
-            FlowKind::Udp => Self::Udp,
-            FlowKind::Ping => Self::Ping,
-        }
+impl Kind {
+    /// What an event is counted as, if it is counted.
+    pub(crate) fn of(token: Token) -> Option<Self> {
+        Some(match token {
+            Token::Flow(id) => match id.kind() {
+                FlowKind::Tcp => Self::Tcp,
+                FlowKind::Udp => Self::Udp,
+                FlowKind::Ping => Self::Ping,
+            },
+            Token::Tap => Self::Tap,
+            Token::Spliced(..) => Self::Spliced,
+            Token::Relay(..) => Self::Udp,
+            Token::TcpListener(_) => Self::TcpListener,
+            Token::UdpListener(_) => Self::UdpListener,
+            Token::Watch => Self::QuitWatch,
+            Token::Neighbours => Self::Neighbours,
+            Token::Configuration => Self::Configuration,
+            Token::Client(_) => Self::Client,
+            Token::Signals | Token::Child => return None,
+        })
     }
 }
 

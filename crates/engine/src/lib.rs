@@ -6,14 +6,23 @@
 //! lock, and no allocation per packet.
 #![forbid(unsafe_code)]
 
+mod configuration;
 mod counters;
+mod forward;
 pub mod guest;
 pub mod host;
+mod listen;
+mod namespace;
 mod neighbours;
+mod splice;
+mod token;
 mod worker;
 
 pub use counters::{EVENT_KINDS, Report, StatsReport};
-pub use guest::TapLink;
+pub use forward::{Forwarding, Served};
+pub use guest::{GuestLink, TapLink};
 pub use host::{HostOptions, KernelHost};
+pub use listen::{ListenError, Listener, Opening, Place, Source, open_table};
+pub use namespace::Namespace;
 pub use neighbours::Neighbours;
 pub use worker::{ExitReason, Parts, Worker};

@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use stack::config::Config;
-use stack::flow::{FlowId, Secret};
+use stack::flow::Secret;
 use stack::io::Readiness;
 use stack::time::Instant;
 use stack::{Io, Settings, Stack};
@@ -19,27 +20,22 @@ use sys::tun::Tap;
 use wire::ethernet::MacAddr;
 
 use crate::counters::{Counters, Kind, StatsReport};
-use crate::guest::{Capture, TapLink};
+use crate::forward::{Forwarder, Forwarding};
+use crate::guest::{Capture, GuestLink, TapLink};
 use crate::host::{HostOptions, KernelHost};
 use crate::neighbours::Neighbours;
+use crate::token::Token;
 
 /// Events taken per wake-up.
 const EVENTS: usize = 64;
 /// Frames read from the tap per wake-up, so that sockets get their turn.
 const BURST: usize = 32;
 
-// Cookies of everything that is not a flow's socket.
-const TAP: u64 = 1;
-const SIGNALS: u64 = 2;
-const WATCH: u64 = 3;
-const CHILD: u64 = 4;
-const NEIGHBOURS: u64 = 5;
-
 /// What a worker is made of.
 #[derive(Debug)]
 pub struct Parts {
-    /// The guest's link.
-    pub tap: Tap,
+    /// The guest's link; without one, only loopback traffic is forwarded.
+    pub tap: Option<Tap>,
     /// MTU of the link, in bytes of IP packet.
     pub mtu: u16,
     /// What the guest is told and how addresses map.
@@ -50,6 +46,8 @@ pub struct Parts {
     pub settings: Settings,
     /// What host sockets are tied to.
     pub host: HostOptions,
+    /// Forwarded ports.
+    pub forwarding: Forwarding,
     /// An empty file for a packet capture.
     pub pcap: Option<File>,
     /// Ends the run when the namespace's file is gone.
@@ -82,7 +80,8 @@ pub enum ExitReason {
 pub struct Worker {
     stack: Stack<KernelHost>,
     host: KernelHost,
-    link: TapLink,
+    link: GuestLink,
+    forwarder: Forwarder,
     input: Box<[u8]>,
     signals: SignalFd,
     watch: Option<QuitWatch>,
@@ -144,22 +143,37 @@ impl Worker {
     pub fn new(parts: Parts) -> io::Result<Self> {
         let epoll = Epoll::new()?;
         let signals = SignalFd::new()?;
-        epoll.add(&parts.tap, TAP, Interest::Read)?;
-        epoll.add(&signals, SIGNALS, Interest::Read)?;
-        if let Some(watch) = &parts.watch {
-            epoll.add(watch, WATCH, Interest::Read)?;
+        let watch = |fd: BorrowedFd<'_>, token: Token| {
+            epoll.add(fd, token.to_cookie(), Interest::Read)
+        };
+        watch(signals.as_fd(), Token::Signals)?;
+        if let Some(tap) = &parts.tap {
+            watch(tap.as_fd(), Token::Tap)?;
+        }
+        if let Some(quit) = &parts.watch {
+            watch(quit.as_fd(), Token::Watch)?;
         }
         if let Some(child) = &parts.child {
-            epoll.add(child, CHILD, Interest::Read)?;
+            watch(child.as_fd(), Token::Child)?;
         }
         if let Some(neighbours) = &parts.neighbours {
-            epoll.add(neighbours, NEIGHBOURS, Interest::Read)?;
+            watch(neighbours.as_fd(), Token::Neighbours)?;
         }
         let now = monotonic();
+        let (secret, settings) = (parts.secret, parts.settings);
+        let forwarder = Forwarder::new(parts.forwarding, &epoll, secret, &settings, now)?;
+        let link = match parts.tap {
+            Some(tap) => {
+                let capture = parts.pcap.map(Capture::new);
+                GuestLink::Tap(Box::new(TapLink::new(tap, parts.mtu, capture)))
+            }
+            None => GuestLink::None,
+        };
         Ok(Self {
-            stack: Stack::new(parts.config, parts.secret, parts.settings, now),
+            forwarder,
+            link,
+            stack: Stack::new(parts.config, secret, settings, now),
             host: KernelHost::new(epoll, parts.host),
-            link: TapLink::new(parts.tap, parts.mtu, parts.pcap.map(Capture::new)),
             input: TapLink::read_buffer(),
             signals,
             watch: parts.watch,
@@ -205,9 +219,10 @@ impl Worker {
         self.stack.end_of_burst(&mut io);
     }
 
-    /// How long to sleep: until the stack's next deadline.
+    /// How long to sleep: until the next deadline.
     fn timeout(&self) -> Option<Duration> {
-        self.stack.next_deadline().map(|deadline| deadline.since(self.now))
+        let deadlines = [self.stack.next_deadline(), self.forwarder.next_deadline()];
+        deadlines.into_iter().flatten().min().map(|deadline| deadline.since(self.now))
     }
 
     /// Handles what one wait brought, and what is due.
@@ -216,18 +231,39 @@ impl Worker {
         self.link.set_capture_time(clock::realtime);
         let mut frames = false;
         for event in events.iter() {
-            if let Some(id) = FlowId::from_cookie(event.cookie) {
-                self.counters.count(id.into());
-                let mut io = Io { guest: &mut self.link, host: &mut self.host, now: self.now };
-                self.stack.on_socket(&mut io, id, readiness(&event));
-            } else if event.cookie == TAP {
-                self.counters.count(Kind::Tap);
-                frames = true;
-                if let Some(reason) = self.on_tap(&event) {
-                    return Some(reason);
+            let Some(token) = Token::from_cookie(event.cookie) else { continue };
+            if let Some(kind) = Kind::of(token) {
+                self.counters.count(kind);
+            }
+            let mut io = Io { guest: &mut self.link, host: &mut self.host, now: self.now };
+            let reason = match token {
+                Token::Flow(id) => {
+                    self.stack.on_socket(&mut io, id, readiness(&event));
+                    None
                 }
-            } else if let Some(reason) = self.on_other(event.cookie) {
-                return Some(reason);
+                Token::Tap => {
+                    frames = true;
+                    self.on_tap(&event)
+                }
+                Token::TcpListener(_)
+                | Token::UdpListener(_)
+                | Token::Spliced(..)
+                | Token::Relay(..)
+                | Token::Configuration
+                | Token::Client(_) => {
+                    self.forwarder.on_event(&mut self.stack, &mut io, token, readiness(&event));
+                    None
+                }
+                Token::Signals => self.signals.read().ok().flatten().map(ExitReason::Signal),
+                Token::Child => self.on_child(),
+                Token::Watch => self.on_watch(),
+                Token::Neighbours => {
+                    self.on_neighbours();
+                    None
+                }
+            };
+            if reason.is_some() {
+                return reason;
             }
         }
         if !frames {
@@ -237,6 +273,9 @@ impl Worker {
         if self.stack.next_deadline().is_some_and(|deadline| deadline <= self.now) {
             self.counters.count(Kind::Timer);
             self.stack.on_deadline(&mut io);
+        }
+        if self.forwarder.next_deadline().is_some_and(|deadline| deadline <= self.now) {
+            self.forwarder.poll(&mut self.stack, &mut io);
         }
         self.stack.end_of_burst(&mut io);
         self.counters.report(self.now);
@@ -269,31 +308,28 @@ impl Worker {
         })
     }
 
-    fn on_other(&mut self, cookie: u64) -> Option<ExitReason> {
-        match cookie {
-            SIGNALS => self.signals.read().ok().flatten().map(ExitReason::Signal),
-            CHILD => match self.child.as_ref()?.try_wait() {
-                Ok(status) => status.map(ExitReason::Child),
-                Err(error) => Some(ExitReason::Failed(error)),
-            },
-            WATCH => {
-                self.counters.count(Kind::QuitWatch);
-                let watch = self.watch.as_mut()?;
-                watch.is_gone().then(|| {
-                    log::info!("Namespace {} is gone, exiting", watch.name().to_string_lossy());
-                    ExitReason::NamespaceGone
-                })
-            }
-            NEIGHBOURS => {
-                self.counters.count(Kind::Neighbours);
-                let stack = &mut self.stack;
-                let mut io = Io { guest: &mut self.link, host: &mut self.host, now: self.now };
-                self.neighbours.as_mut()?.read(&mut |news| {
-                    stack.neighbor_changed(&mut io, news.addr, news.mac.map(MacAddr));
-                });
-                None
-            }
-            _ => None,
+    fn on_child(&self) -> Option<ExitReason> {
+        match self.child.as_ref()?.try_wait() {
+            Ok(status) => status.map(ExitReason::Child),
+            Err(error) => Some(ExitReason::Failed(error)),
+        }
+    }
+
+    fn on_watch(&mut self) -> Option<ExitReason> {
+        let watch = self.watch.as_mut()?;
+        watch.is_gone().then(|| {
+            log::info!("Namespace {} is gone, exiting", watch.name().to_string_lossy());
+            ExitReason::NamespaceGone
+        })
+    }
+
+    fn on_neighbours(&mut self) {
+        let stack = &mut self.stack;
+        let mut io = Io { guest: &mut self.link, host: &mut self.host, now: self.now };
+        if let Some(neighbours) = &mut self.neighbours {
+            neighbours.read(&mut |news| {
+                stack.neighbor_changed(&mut io, news.addr, news.mac.map(MacAddr));
+            });
         }
     }
 }

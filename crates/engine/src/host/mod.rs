@@ -6,11 +6,14 @@ mod udp;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 
 use stack::flow::FlowId;
 use stack::io::{DatagramBurst, Host, IcmpOrigin, SocketError};
 use sys::epoll::{Epoll, Interest};
 use sys::socket::{self, Burst, Device, ErrorSource, Peek, Ties};
+
+use crate::forward::drain;
 
 pub use icmp::Ping;
 pub use tcp::Tcp;
@@ -66,7 +69,42 @@ impl KernelHost {
             IpAddr::V4(_) => &self.options.device_v4,
             IpAddr::V6(_) => &self.options.device_v6,
         };
-        Ties { device: device.as_ref(), scope_id: self.options.scope_id }
+        Ties { device: device.as_ref(), scope_id: self.options.scope_id, freebind: false }
+    }
+
+    /// The socket of a flow that was accepted. It is reset if it cannot be watched.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl(2)`.
+    pub(crate) fn accept_tcp(&mut self, id: FlowId, socket: OwnedFd) -> io::Result<Tcp> {
+        // The kernel's queues are those of IPv6 where the listening socket is one of both families.
+        let mut socket = socket::TcpSocket::connected(socket, self.peek_v4.min(self.peek_v6));
+        let watched = self.epoll.add(&socket, id.to_cookie(), Interest::Edges);
+        if watched.is_err() {
+            socket.reset_on_close();
+        }
+        watched.map(|()| Tcp(socket))
+    }
+
+    /// A socket for the answers to datagrams that `to` sent to `from`. What came to it before it was
+    /// connected goes to `each`.
+    ///
+    /// # Errors
+    /// As [`Host::open_udp`].
+    pub(crate) fn answer_udp(
+        &mut self,
+        id: FlowId,
+        from: SocketAddr,
+        to: SocketAddr,
+        (device, freebind): (Option<&Device>, bool),
+        each: &mut dyn FnMut(Burst, &[u8]),
+    ) -> io::Result<Udp> {
+        let ties = Ties { device, scope_id: self.options.scope_id, freebind };
+        let made = socket::UdpSocket::open(from, to, &ties).map(|mut socket| {
+            drain(&mut socket, each);
+            socket
+        });
+        self.watched(id, made).map(Udp)
     }
 
     /// Has a new socket watched. Nothing is refused for lack of descriptors without a word, once.
@@ -88,7 +126,7 @@ impl KernelHost {
 }
 
 /// `EMFILE`, `ENFILE`.
-fn is_out_of_descriptors(error: &io::Error) -> bool {
+pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
     const EMFILE: i32 = 24;
     const ENFILE: i32 = 23;
     matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
@@ -133,7 +171,7 @@ fn error_of(error: socket::SocketError) -> SocketError {
     SocketError { errno, icmp }
 }
 
-fn burst_of(burst: Burst) -> DatagramBurst {
+pub(crate) fn burst_of(burst: Burst) -> DatagramBurst {
     let Burst { len, segment, source, ttl, tos } = burst;
     DatagramBurst { len, segment, source, ttl, tos }
 }

@@ -1,0 +1,33 @@
+//! Pipes for bytes between two sockets, kept for the next ones who need one.
+
+use std::io;
+
+use sys::pipe::Pipe;
+
+/// Capacity of a pipe in bytes; more gains nothing, less costs wake-ups.
+const SIZE: usize = 256 << 10;
+/// Pipes kept while nobody needs them.
+const KEPT: usize = 32;
+
+/// Empty pipes.
+#[derive(Debug, Default)]
+pub(super) struct Pipes {
+    free: Vec<Pipe>,
+}
+
+impl Pipes {
+    /// An empty pipe.
+    ///
+    /// # Errors
+    /// `EMFILE`, `ENFILE`.
+    pub(super) fn take(&mut self) -> io::Result<Pipe> {
+        self.free.pop().map_or_else(|| Pipe::new(SIZE), Ok)
+    }
+
+    /// Gives back a pipe, which must be empty.
+    pub(super) fn give(&mut self, pipe: Pipe) {
+        if self.free.len() < KEPT {
+            self.free.push(pipe);
+        }
+    }
+}
