@@ -12,9 +12,10 @@ const UNSAFE_ZONE: &str = "sys";
 const ARROWS: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("stack", &["wire"]),
+    ("control", &["wire", "stack"]),
     ("sys", &["wire"]),
     ("engine", &["wire", "stack", "sys"]),
-    ("cli", &["wire", "stack", "sys", "engine"]),
+    ("cli", &["wire", "stack", "control", "sys", "engine"]),
     ("testkit", &[]),
 ];
 
