@@ -38,9 +38,16 @@ enum Stage {
     /// For its predecessors.
     Waiting,
     /// The rules are being sent, up to here.
-    Shown { message: Vec<u8>, sent: usize, decoder: UpdateDecoder },
+    Shown(Box<Shown>),
     /// What it sent is being carried out.
     Served,
+}
+
+#[derive(Debug)]
+struct Shown {
+    message: Vec<u8>,
+    sent: usize,
+    decoder: UpdateDecoder,
 }
 
 /// The configuration socket and its clients.
@@ -80,7 +87,7 @@ impl Configuration {
         match &mut client.stage {
             Stage::Waiting if ready.hang_up || ready.error => self.leave(slot),
             Stage::Waiting | Stage::Served => {}
-            Stage::Shown { .. } => match client.talk(now) {
+            Stage::Shown(_) => match client.talk(now) {
                 Ok(Talk::Update(tables)) => return Some(tables),
                 Ok(Talk::More) => {}
                 Ok(Talk::Over) => self.leave(slot),
@@ -115,11 +122,11 @@ impl Configuration {
                         self.leave(first);
                     }
                 }
-                Stage::Shown { .. } if others && client.since + PATIENCE <= now => {
+                Stage::Shown(_) if others && client.since + PATIENCE <= now => {
                     log::warn!("Configuration client: no answer, others are waiting");
                     self.leave(first);
                 }
-                Stage::Shown { .. } | Stage::Served => return,
+                Stage::Shown(_) | Stage::Served => return,
             }
         }
     }
@@ -128,7 +135,7 @@ impl Configuration {
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let first = self.order.front().filter(|_| self.order.len() > 1);
         let patience = first.and_then(|first| self.clients.get(*first)).and_then(|client| {
-            matches!(client.stage, Stage::Shown { .. }).then_some(client.since + PATIENCE)
+            matches!(client.stage, Stage::Shown(_)).then_some(client.since + PATIENCE)
         });
         let accept = self.accept.filter(|_| self.clients.len() < CLIENTS);
         accept.into_iter().chain(patience).min()
@@ -180,19 +187,19 @@ enum Talk {
 impl Client {
     fn show(&mut self, rules: &[PifTable], now: Instant) {
         self.since = now;
-        self.stage = Stage::Shown {
+        self.stage = Stage::Shown(Box::new(Shown {
             message: encode_configuration(rules),
             sent: 0,
             decoder: UpdateDecoder::new(rules.iter().map(|table| (table.pif, table.caps))),
-        };
+        }));
     }
 
     /// Sends what is left of the rules, as far as that goes.
     fn send(&mut self) -> io::Result<()> {
-        let Stage::Shown { message, sent, .. } = &mut self.stage else { return Ok(()) };
-        while let Some(rest) = message.get(*sent..).filter(|rest| !rest.is_empty()) {
+        let Stage::Shown(shown) = &mut self.stage else { return Ok(()) };
+        while let Some(rest) = shown.message.get(shown.sent..).filter(|rest| !rest.is_empty()) {
             match self.stream.write(rest) {
-                Ok(len) => *sent += len,
+                Ok(len) => shown.sent += len,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -204,8 +211,9 @@ impl Client {
     /// Sends and reads as far as that goes.
     fn talk(&mut self, now: Instant) -> Result<Talk, Box<dyn std::error::Error>> {
         // Who has only come to send does not mind that it cannot be shown anything.
-        let shown = self.send();
-        let Stage::Shown { decoder, .. } = &mut self.stage else { return Ok(Talk::More) };
+        let sent = self.send();
+        let Stage::Shown(shown) = &mut self.stage else { return Ok(Talk::More) };
+        let decoder = &mut shown.decoder;
         let mut buffer = [0; 4096];
         loop {
             let len = match self.stream.read(&mut buffer) {
@@ -213,7 +221,7 @@ impl Client {
                 Ok(0) => return Ok(Talk::Over),
                 Ok(len) => len,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return Ok(shown.map(|()| Talk::More)?);
+                    return Ok(sent.map(|()| Talk::More)?);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(Talk::Over),

@@ -19,14 +19,6 @@ impl Side {
             Self::Far => 1,
         }
     }
-
-    /// The other side.
-    pub(crate) fn other(self) -> Self {
-        match self {
-            Self::Near => Self::Far,
-            Self::Far => Self::Near,
-        }
-    }
 }
 
 /// Whose descriptor is ready.

@@ -143,9 +143,8 @@ impl Worker {
     pub fn new(parts: Parts) -> io::Result<Self> {
         let epoll = Epoll::new()?;
         let signals = SignalFd::new()?;
-        let watch = |fd: BorrowedFd<'_>, token: Token| {
-            epoll.add(fd, token.to_cookie(), Interest::Read)
-        };
+        let watch =
+            |fd: BorrowedFd<'_>, token: Token| epoll.add(fd, token.to_cookie(), Interest::Read);
         watch(signals.as_fd(), Token::Signals)?;
         if let Some(tap) = &parts.tap {
             watch(tap.as_fd(), Token::Tap)?;

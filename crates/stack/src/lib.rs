@@ -253,6 +253,11 @@ impl<H: Host> Stack<H> {
         self.layers.udp.deliver_to_group(&mut cx, FlowKey::new(group, peer), (burst, payload));
     }
 
+    /// The host had to refuse a flow for the guest before it came here.
+    pub fn count_refused(&mut self) {
+        self.stats.flows_refused += 1;
+    }
+
     /// What the guest is told and how addresses map.
     pub fn config(&self) -> &Config {
         &self.config

@@ -1,7 +1,7 @@
 //! Descriptors a process starts with: the standard three, and what else it inherited.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -61,4 +61,38 @@ pub fn raise_limit() -> io::Result<Rlimit> {
         setrlimit(Resource::Nofile, Rlimit { current: before.maximum, ..before })?;
     }
     Ok(before)
+}
+
+/// The number of descriptors this process may have open (`RLIMIT_NOFILE`).
+#[must_use]
+pub fn limit() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
+/// A descriptor that is given up for a moment when there are no others.
+#[derive(Debug)]
+pub struct Spare(Option<OwnedFd>);
+
+impl Spare {
+    /// Takes a descriptor.
+    ///
+    /// # Errors
+    /// `EMFILE`, `ENFILE`.
+    pub fn new() -> io::Result<Self> {
+        let fd = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?;
+        Ok(Self(Some(fd)))
+    }
+
+    /// Gives it up.
+    pub fn release(&mut self) {
+        self.0 = None;
+    }
+
+    /// Takes one again, if there is one.
+    pub fn regain(&mut self) {
+        if self.0.is_none() {
+            *self = Self::new().unwrap_or(Self(None));
+        }
+    }
 }

@@ -39,6 +39,14 @@ pub fn join_user(namespace: BorrowedFd<'_>) -> io::Result<()> {
     Ok(move_into_link_name_space(namespace, Some(LinkNameSpaceType::User))?)
 }
 
+/// Moves the calling thread into a network namespace.
+///
+/// # Errors
+/// Those of `setns(2)`: `EPERM` without `CAP_SYS_ADMIN` over it, `EINVAL` if it is none.
+pub fn enter_network(namespace: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?)
+}
+
 /// Runs `job` on a thread that has entered the network namespace, and waits for it to end.
 /// Sockets made there stay in that namespace, and usable here.
 ///
@@ -51,7 +59,7 @@ pub fn in_network<T: Send>(
     std::thread::scope(|scope| {
         let visitor =
             std::thread::Builder::new().name("netns".into()).spawn_scoped(scope, || {
-                move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
+                enter_network(namespace)?;
                 Ok(job())
             })?;
         visitor.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

@@ -8,8 +8,8 @@ use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Gid, Uid, getegid, geteuid, set_dumpable_behavior};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
-    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs, set_thread_groups,
-    set_thread_res_gid, set_thread_res_uid,
+    remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
+    set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
 pub use accounts::nobody;
@@ -88,16 +88,37 @@ pub fn empty_bounding_set() -> io::Result<()> {
 /// # Errors
 /// Those of `capset(2)` and `prctl(2)`.
 pub fn drop_capabilities() -> io::Result<()> {
+    keep_capabilities(CapabilitySet::empty())
+}
+
+/// Gives up every capability of the calling thread but the one to listen on ports below 1024
+/// (`CAP_NET_BIND_SERVICE`), if it has that.
+///
+/// # Errors
+/// Those of `capset(2)` and `prctl(2)`.
+pub fn keep_low_ports() -> io::Result<()> {
+    let permitted = capabilities(None)?.permitted;
+    keep_capabilities(permitted & CapabilitySet::NET_BIND_SERVICE)
+}
+
+/// Lets the calling thread keep its permitted capabilities when it changes from root to somebody else
+/// (`PR_SET_KEEPCAPS`).
+///
+/// # Errors
+/// Those of `prctl(2)`.
+pub fn survive_change_of_user() -> io::Result<()> {
+    Ok(set_keep_capabilities(true)?)
+}
+
+fn keep_capabilities(kept: CapabilitySet) -> io::Result<()> {
     // Kernels before 4.3 have no ambient set.
     match clear_ambient_capability_set() {
         Ok(()) | Err(Errno::INVAL) => {}
         Err(error) => return Err(error.into()),
     }
-    let none = CapabilitySet::empty();
-    Ok(set_capabilities(
-        None,
-        CapabilitySets { effective: none, permitted: none, inheritable: none },
-    )?)
+    let inheritable = CapabilitySet::empty();
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable };
+    Ok(set_capabilities(None, sets)?)
 }
 
 /// `execve(2)` may no longer grant anything (`PR_SET_NO_NEW_PRIVS`).

@@ -4,6 +4,8 @@ mod address;
 mod cmsg;
 mod errqueue;
 mod icmp;
+mod listen;
+mod stream;
 mod tcp;
 mod udp;
 
@@ -16,8 +18,10 @@ use address::RawAddress;
 
 pub use errqueue::{ErrorSource, SocketError};
 pub use icmp::PingSocket;
+pub use listen::{Binding, TcpListener, UdpListener, can_bind_device, has_ipv6, local_address};
+pub use stream::{Kind, Stream, Unbound};
 pub use tcp::{Peek, TcpInfo, TcpSocket};
-pub use udp::{Burst, UdpSocket};
+pub use udp::{Burst, Datagram, UdpSocket};
 
 /// Name of an interface that sockets are bound to (`SO_BINDTODEVICE`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +43,8 @@ pub struct Ties<'a> {
     pub device: Option<&'a Device>,
     /// Interface index of link-local IPv6 destinations that come without a scope.
     pub scope_id: u32,
+    /// The address to send from need not exist (`IP_FREEBIND`).
+    pub freebind: bool,
 }
 
 impl Ties<'_> {
@@ -75,7 +81,9 @@ fn family(ip: IpAddr) -> libc::c_int {
     }
 }
 
-fn unspecified(ip: IpAddr) -> IpAddr {
+/// The unspecified address of the same family.
+#[must_use]
+pub fn unspecified(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -118,7 +126,7 @@ fn connect(socket: &OwnedFd, to: SocketAddr) -> io::Result<()> {
 }
 
 /// Address and port a socket is bound to (`getsockname(2)`).
-fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
+fn bound_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
     let mut address = RawAddress::empty();
     let mut length = address.length();
     // SAFETY: the kernel writes at most `length` bytes of an address structure of that size.
@@ -224,6 +232,16 @@ fn receive_message(
     #[allow(clippy::unnecessary_cast, reason = "the width of msg_controllen depends on the libc")]
     let control_len = message.msg_controllen as usize;
     Ok(Received { len, control_len, source: source.read() })
+}
+
+/// `SO_LINGER` with zero seconds: closing resets the connection.
+fn linger_zero(socket: &OwnedFd) {
+    // `struct linger`: on, for no seconds.
+    let [a, b, c, d] = 1i32.to_ne_bytes();
+    let value = [a, b, c, d, 0, 0, 0, 0];
+    if let Err(error) = set(socket, libc::SOL_SOCKET, libc::SO_LINGER, &value) {
+        log::debug!("SO_LINGER: {error}");
+    }
 }
 
 /// `SO_ERROR`.

@@ -282,7 +282,7 @@ fn broadcast_and_multicast_go_out() {
             let family = if to.is_ipv4() { Family::V4 } else { Family::V6 };
             let from: IpAddr = if to.is_ipv4() { family.host() } else { "::".parse()? };
             let device = sys::socket::Device::new("eth0").unwrap();
-            let ties = Ties { device: Some(&device), scope_id };
+            let ties = Ties { device: Some(&device), scope_id, freebind: false };
             let mut ours = UdpSocket::open((from, 0).into(), to, &ties)?;
             ours.send(&[IoSlice::new(to.to_string().as_bytes())], 64, 5)?;
             listener.set_read_timeout(Some(SHORT))?;

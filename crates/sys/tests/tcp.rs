@@ -306,7 +306,7 @@ fn ties_of_a_connection() {
         let link = ["ip", "-o", "link", "show", "eth0"];
         let link = rig.run(&Place::Host, Duration::from_secs(5), &link)?;
         let scope_id = link.split(':').next().unwrap().parse()?;
-        let ties = Ties { device: Some(&device), scope_id };
+        let ties = Ties { device: Some(&device), scope_id, freebind: false };
         // Link-local, without a scope of its own.
         let to = "[fe80::1]:7000".parse()?;
         let ours = TcpSocket::connect(to, None, &ties, Peek::Skip)?;

@@ -17,8 +17,8 @@ use stack::{Io, Settings, Stack};
 use sys::epoll::Epoll;
 use sys::fd::Spare;
 
-pub(crate) use self::udp::drain;
 use self::udp::Stray;
+pub(crate) use self::udp::drain;
 use crate::configuration::Configuration;
 use crate::guest::GuestLink;
 use crate::host::KernelHost;
@@ -220,12 +220,7 @@ impl Forwarder {
     }
 
     /// Takes from a listening socket what waits there.
-    fn take_from(
-        &mut self,
-        stack: &mut Stack<KernelHost>,
-        io: &mut Surroundings<'_>,
-        slot: Slot,
-    ) {
+    fn take_from(&mut self, stack: &mut Stack<KernelHost>, io: &mut Surroundings<'_>, slot: Slot) {
         let Some(entry) = self.listeners.get(slot) else { return };
         let all = if entry.tcp().is_some() {
             self.accept(stack, io, slot)

@@ -35,8 +35,8 @@ impl Forwarder {
                     let target = entry.rule().target;
                     let place = entry.place().clone();
                     match pif {
-                        Pif::Host => self.from_host(stack, io, socket, source, (target, port)),
-                        Pif::Splice => self.from_namespace(io, socket, source, &place, port),
+                        Pif::Host => self.towards_guest(stack, io, socket, source, (target, port)),
+                        Pif::Splice => self.towards_host(io, socket, source, &place, port),
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Taken::All,
@@ -76,7 +76,7 @@ impl Forwarder {
     }
 
     /// A connection from the host's world to the guest.
-    fn from_host(
+    fn towards_guest(
         &mut self,
         stack: &mut Stack<KernelHost>,
         io: &mut Surroundings<'_>,
@@ -112,7 +112,7 @@ impl Forwarder {
     }
 
     /// A connection from the namespace's loopback to the host's.
-    fn from_namespace(
+    fn towards_host(
         &mut self,
         io: &mut Surroundings<'_>,
         socket: OwnedFd,

@@ -106,7 +106,7 @@ impl Forwarder {
         };
         let Some(source) = datagram.burst.source else { return };
         let result = match way.pif {
-            Pif::Host => self.from_host_udp(stack, io, &way, source, datagram, payload),
+            Pif::Host => self.towards_guest_udp(stack, io, &way, source, datagram, payload),
             Pif::Splice => {
                 let destination = sent_to(datagram, &way.place);
                 match destination.and_then(|to| forward::outbound(source, to, way.port)) {
@@ -120,7 +120,7 @@ impl Forwarder {
         }
     }
 
-    fn from_host_udp(
+    fn towards_guest_udp(
         &mut self,
         stack: &mut Stack<KernelHost>,
         io: &mut Surroundings<'_>,
@@ -224,10 +224,11 @@ fn with_port_or_any(
 
 /// The address datagrams were sent to: what the kernel says, or the only one the socket listens on.
 fn sent_to(datagram: &Datagram, place: &Place) -> Option<IpAddr> {
-    datagram.destination.or(match place.listen {
-        Listen::On(address) if !address.is_unspecified() => Some(address),
-        Listen::On(_) | Listen::DualStack => None,
-    })
+    match (datagram.destination, place.listen) {
+        (Some(to), _) => Some(to),
+        (None, Listen::On(address)) if !address.is_unspecified() => Some(address),
+        (None, Listen::On(_) | Listen::DualStack) => None,
+    }
 }
 
 /// Address and port from which `source` expects answers to what it sent to `destination`.
@@ -266,7 +267,7 @@ fn keep(
     data: &[u8],
 ) {
     if strays.len() < STRAYS {
-        let datagram = Datagram { burst, destination, ..Datagram::default() };
+        let datagram = Datagram { burst, destination, local: None };
         strays.push_back(Stray { slot, datagram, payload: data.to_vec() });
     }
 }

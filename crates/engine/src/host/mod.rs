@@ -77,8 +77,10 @@ impl KernelHost {
     /// # Errors
     /// Those of `epoll_ctl(2)`.
     pub(crate) fn accept_tcp(&mut self, id: FlowId, socket: OwnedFd) -> io::Result<Tcp> {
-        // The kernel's queues are those of IPv6 where the listening socket is one of both families.
-        let mut socket = socket::TcpSocket::connected(socket, self.peek_v4.min(self.peek_v6));
+        // A listening socket of both families makes IPv6 sockets for IPv4 connections, too.
+        let both = self.peek_v4 == Peek::Offset && self.peek_v6 == Peek::Offset;
+        let peek = if both { Peek::Offset } else { Peek::Skip };
+        let mut socket = socket::TcpSocket::connected(socket, peek);
         let watched = self.epoll.add(&socket, id.to_cookie(), Interest::Edges);
         if watched.is_err() {
             socket.reset_on_close();

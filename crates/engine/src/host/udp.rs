@@ -13,7 +13,13 @@ pub struct Udp(pub(super) socket::UdpSocket);
 
 impl UdpSocket for Udp {
     fn recv(&mut self, buf: &mut [u8]) -> io::Result<DatagramBurst> {
-        self.0.recv(buf).map(burst_of)
+        loop {
+            let burst = self.0.recv(buf)?;
+            // Nobody else is meant by this socket.
+            if burst.source.is_none_or(|source| self.0.is_peer(&source)) {
+                return Ok(burst_of(burst));
+            }
+        }
     }
 
     fn send(&mut self, bufs: &[IoSlice<'_>], segment: usize, ttl: u8) -> io::Result<usize> {

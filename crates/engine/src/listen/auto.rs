@@ -14,10 +14,10 @@ use sys::diag::{Listening, ProcNet, SocketDiag};
 use sys::epoll::Epoll;
 use sys::socket::Kind;
 
+use super::Place;
 use super::change::Opener;
 use super::ports::Ports;
 use super::set::Listeners;
-use super::Place;
 
 /// Time between two looks.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -226,12 +226,7 @@ impl Auto {
     }
 
     /// Makes the sockets those that are wanted; `false` if some could not be had.
-    fn synchronise(
-        &self,
-        listeners: &mut Listeners,
-        epoll: &Epoll,
-        open: &mut Opener<'_>,
-    ) -> bool {
+    fn synchronise(&self, listeners: &mut Listeners, epoll: &Epoll, open: &mut Opener<'_>) -> bool {
         // For both before anything changes: our own sockets are not to be taken for those of others.
         let own = |pif| [Protocol::Tcp, Protocol::Udp].map(|p| listeners.ports(pif, p));
         let inbound = self.namespace.seen.foreign(&own(Pif::Splice));
@@ -245,7 +240,9 @@ impl Auto {
             }
             let gone: Vec<_> = listeners
                 .of(pif)
-                .filter(|(_, entry)| entry.rule().scan && !is_wanted(&wanted, entry.rule(), entry.place()))
+                .filter(|(_, entry)| {
+                    entry.rule().scan && !is_wanted(&wanted, entry.rule(), entry.place())
+                })
                 .map(|(slot, _)| slot)
                 .collect();
             for slot in gone {
@@ -313,7 +310,8 @@ fn open_missing(
     }
     let mut complete = true;
     for (place, result) in missing.iter().zip(open(pif, &missing)) {
-        let added = result.and_then(|listener| listeners.add(epoll, pif, listener, Arc::clone(rule)));
+        let added =
+            result.and_then(|listener| listeners.add(epoll, pif, listener, Arc::clone(rule)));
         let (pif, protocol) = (pif.name(), place.protocol.name());
         match added {
             Ok(()) => log::debug!("{pif} {protocol} {place} opened"),

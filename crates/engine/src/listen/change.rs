@@ -151,13 +151,15 @@ impl Change {
             let plan = self.plans.iter_mut().find(|plan| plan.pif == pif);
             match (result, plan) {
                 (Ok(listener), plan) => {
-                    let served = plan.and_then(|plan| plan.served.get_mut(wanted.number));
-                    served.map_or((), |served| *served = true);
+                    if let Some(served) = plan.and_then(|plan| plan.served.get_mut(wanted.number)) {
+                        *served = true;
+                    }
                     self.opened.push((listener, wanted));
                 }
                 (Err(error), Some(plan)) if wanted.rule.best_effort => {
-                    let failed = plan.failed.get_mut(wanted.number);
-                    failed.map_or((), |failed| *failed = Some(error));
+                    if let Some(failed) = plan.failed.get_mut(wanted.number) {
+                        *failed = Some(error);
+                    }
                 }
                 (Err(error), _) => {
                     let place = wanted.place;
@@ -243,13 +245,7 @@ impl Change {
 }
 
 /// Puts a socket into service.
-fn put(
-    listeners: &mut Listeners,
-    epoll: &Epoll,
-    pif: Pif,
-    listener: Listener,
-    rule: Arc<Rule>,
-) {
+fn put(listeners: &mut Listeners, epoll: &Epoll, pif: Pif, listener: Listener, rule: Arc<Rule>) {
     if let Err(error) = listeners.add(epoll, pif, listener, rule) {
         log::error!("Couldn't watch listening socket: {error}");
     }

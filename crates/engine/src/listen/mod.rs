@@ -14,8 +14,8 @@ use std::sync::Arc;
 use stack::rule::{Listen, Pif, Protocol, Rule, Table};
 use sys::socket::{Binding, Device, TcpListener, UdpListener};
 
-pub(crate) use auto::{Auto, Reach};
 pub use auto::Source;
+pub(crate) use auto::{Auto, Reach};
 pub(crate) use change::{Change, Outcome};
 pub(crate) use set::Listeners;
 
@@ -166,11 +166,7 @@ fn best_effort_limit() -> usize {
 ///
 /// # Errors
 /// When a port of a strict rule, or all of a best-effort one, cannot be had.
-pub fn open_table(
-    pif: Pif,
-    table: &Table,
-    opening: Opening,
-) -> Result<Vec<Listener>, ListenError> {
+pub fn open_table(pif: Pif, table: &Table, opening: Opening) -> Result<Vec<Listener>, ListenError> {
     let mut opened = Vec::new();
     let limit = best_effort_limit();
     for rule in table.rules().iter().filter(|rule| !rule.scan) {

@@ -154,7 +154,7 @@ impl Listeners {
                 Socket::Udp(_) => Token::UdpListener(slot),
             };
             epoll.add(&listener, token.to_cookie(), Interest::Edges)?;
-            Ok(Entry { listener, pif, rule })
+            Ok::<_, io::Error>(Entry { listener, pif, rule })
         });
         if let Some(added) = added {
             self.by_place.insert((pif, place), added?);
@@ -184,7 +184,8 @@ impl Listeners {
     pub(super) fn set_rules(&mut self, pif: Pif, rules: Rules) {
         let mine = self.by_place.iter().filter(|((of, _), _)| *of == pif);
         for ((_, place), slot) in mine {
-            if let (Some(entry), Some(rule)) = (self.entries.get_mut(*slot), rules.covering(place)) {
+            if let (Some(entry), Some(rule)) = (self.entries.get_mut(*slot), rules.covering(place))
+            {
                 entry.rule = Arc::clone(rule);
             }
         }
@@ -232,11 +233,6 @@ impl Listeners {
             self.by_place.remove(&(pif, listener.place.clone()));
             self.closing.push(listener);
         }
-    }
-
-    /// Closes sockets, that were never in service, when there is time.
-    pub(super) fn discard(&mut self, listeners: impl IntoIterator<Item = Listener>) {
-        self.closing.extend(listeners);
     }
 
     /// Closes a few of those that are to be closed.

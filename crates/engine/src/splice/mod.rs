@@ -70,10 +70,10 @@ impl Connections {
             let watch = |socket: &Stream, side| {
                 epoll.add(socket, Token::Spliced(slot, side).to_cookie(), Interest::Edges)
             };
-            let watched =
-                watch(&accepted, Side::Near).and_then(|()| watch(&connecting, Side::Far));
+            let watched = watch(&accepted, Side::Near).and_then(|()| watch(&connecting, Side::Far));
             if let Err(error) = watched {
-                return Err(refuse(&accepted, to, &error));
+                refuse(&accepted, to, &error);
+                return Err(error);
             }
             Ok(Connection {
                 ends: [End::new(accepted), End::new(connecting)],
@@ -124,19 +124,14 @@ impl Connections {
         !self.pending.is_empty()
     }
 
-    /// Number of connections.
-    pub(crate) fn len(&self) -> usize {
-        self.table.len()
-    }
-
     fn pump(&mut self, slot: Slot) {
         let Some(connection) = self.table.get_mut(slot).filter(|open| open.connected) else {
             return;
         };
         let Connection { ends: [near, far], ways: [there, back], .. } = connection;
-        let result = there.pump(near, far, &mut self.pipes, &mut self.buffer).and_then(|more| {
-            Ok(more | back.pump(far, near, &mut self.pipes, &mut self.buffer)?)
-        });
+        let result = there
+            .pump(near, far, &mut self.pipes, &mut self.buffer)
+            .and_then(|more| Ok(more | back.pump(far, near, &mut self.pipes, &mut self.buffer)?));
         match result {
             // The kernel sees to what was written last.
             Ok(_) if there.shut && back.shut => drop(self.table.remove(slot)),

@@ -10,8 +10,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{
-    SocketError, Ties, bind, check_len, connect, errqueue, family, get, local_address, open,
-    pending_error, receive_errors, recv, send_message, set, set_int,
+    SocketError, Ties, bind, bound_address, check_len, connect, errqueue, family, get, linger_zero,
+    open, pending_error, receive_errors, recv, send_message, set_int,
 };
 
 /// How bytes in the middle of a receive queue are reached.
@@ -307,17 +307,7 @@ impl TcpSocket {
 
     /// `SO_LINGER` with zero seconds: closing resets the connection.
     pub fn reset_on_close(&mut self) {
-        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-        let mut value = [0; 8];
-        for (to, from) in value
-            .iter_mut()
-            .zip(linger.l_onoff.to_ne_bytes().into_iter().chain(linger.l_linger.to_ne_bytes()))
-        {
-            *to = from;
-        }
-        if let Err(error) = set(&self.socket, libc::SOL_SOCKET, libc::SO_LINGER, &value) {
-            log::debug!("SO_LINGER: {error}");
-        }
+        linger_zero(&self.socket);
     }
 
     /// `TCP_INFO`.
@@ -356,7 +346,7 @@ impl TcpSocket {
     /// # Errors
     /// Those of `getsockname(2)`.
     pub fn local_address(&self) -> io::Result<SocketAddr> {
-        local_address(&self.socket)
+        bound_address(&self.socket)
     }
 }
 

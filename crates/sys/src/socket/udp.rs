@@ -1,12 +1,14 @@
 //! UDP sockets that move bursts of equal datagrams (`UDP_GRO`, `UDP_SEGMENT`).
 
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use super::listen::{canonical, free_bind};
 use super::{
-    SentTtl, SocketError, Ties, bind, cmsg, connect, errqueue::Quoted, family, local_address, open,
-    receive_errors, receive_message, receive_ttl_and_tos, send_message, set_int,
+    SentTtl, SocketError, Ties, Unbound, bind, bound_address, cmsg, connect, errqueue::Quoted,
+    family, open, receive_errors, receive_message, receive_ttl_and_tos, recv, send_message,
+    set_int,
 };
 
 /// Segments of one send (`UDP_MAX_SEGMENTS` of the kernels that have the fewest).
@@ -40,10 +42,20 @@ pub struct Burst {
 
 impl Burst {
     pub(super) fn receive(socket: &OwnedFd, buf: &mut [u8]) -> io::Result<Self> {
+        Self::receive_with(socket, buf, &mut |_| {})
+    }
+
+    /// Receives a burst; control messages that are of no use here go to `other`.
+    fn receive_with(
+        socket: &OwnedFd,
+        buf: &mut [u8],
+        other: &mut dyn FnMut(&cmsg::Message<'_>),
+    ) -> io::Result<Self> {
         let mut control = cmsg::Buffer::new();
         let received = receive_message(socket, buf, &mut control, 0)?;
         let len = received.len;
-        let mut burst = Self { len, segment: len, source: received.source, ttl: None, tos: None };
+        let source = received.source.map(canonical);
+        let mut burst = Self { len, segment: len, source, ttl: None, tos: None };
         for message in control.messages(received.control_len) {
             let Some(number) = message.number() else { continue };
             match (message.level, message.kind) {
@@ -56,11 +68,89 @@ impl Burst {
                 (libc::SOL_IP, libc::IP_TOS) | (libc::SOL_IPV6, libc::IPV6_TCLASS) => {
                     burst.tos = u8::try_from(number).ok();
                 }
-                _ => {}
+                _ => other(&message),
             }
         }
         Ok(burst)
     }
+}
+
+/// What a listening socket receives at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Datagram {
+    /// Equal datagrams of one sender.
+    pub burst: Burst,
+    /// The address they were sent to.
+    pub destination: Option<IpAddr>,
+    /// The address of ours that stands for it, where that is known: another one if they were sent to a
+    /// group.
+    pub local: Option<IpAddr>,
+}
+
+impl Datagram {
+    pub(super) fn receive(socket: &OwnedFd, buf: &mut [u8]) -> io::Result<Self> {
+        let (mut destination, mut local) = (None, None);
+        let burst = Burst::receive_with(socket, buf, &mut |message| {
+            match (message.level, message.kind, message.data) {
+                // struct in_pktinfo: ipi_ifindex, ipi_spec_dst, ipi_addr.
+                (libc::SOL_IP, libc::IP_PKTINFO, [_, _, _, _, a, b, c, d, e, f, g, h, ..]) => {
+                    local = Some(Ipv4Addr::new(*a, *b, *c, *d).into());
+                    destination = Some(Ipv4Addr::new(*e, *f, *g, *h).into());
+                }
+                // struct in6_pktinfo: ipi6_addr, ipi6_ifindex.
+                (libc::SOL_IPV6, libc::IPV6_PKTINFO, data) => {
+                    // For IPv4 on a socket of both families there is a message of IPv4, too.
+                    let ip = data.first_chunk::<16>().map(|bytes| Ipv6Addr::from(*bytes));
+                    let ip = ip.map(|ip| IpAddr::V6(ip).to_canonical());
+                    destination = destination.or(ip);
+                }
+                _ => {}
+            }
+        })?;
+        Ok(Self { burst, destination, local })
+    }
+
+    /// Whether they were sent to a multicast or broadcast address.
+    #[must_use]
+    pub fn is_to_group(&self) -> bool {
+        self.destination.is_some_and(|to| {
+            // The kernel knows which addresses are broadcast addresses of a subnet: it names another one
+            // as ours.
+            let another = to.is_ipv4() && self.local.is_some_and(|local| local != to);
+            to.is_multicast() || (another && !to.is_loopback())
+        })
+    }
+}
+
+/// Options of a socket that takes datagrams of anybody. There is no `IP_RECVERR`: it sends nothing, and
+/// errors about flows that ended are nobody's business.
+pub(super) fn prepare_listener(socket: &OwnedFd, address: Option<IpAddr>) -> io::Result<()> {
+    if address.is_none_or(|address| address.is_ipv6()) {
+        set_int(socket, libc::SOL_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+        receive_ttl_and_tos(socket, Ipv6Addr::UNSPECIFIED.into())?;
+    }
+    if address.is_none_or(|address| address.is_ipv4()) {
+        set_int(socket, libc::SOL_IP, libc::IP_PKTINFO, 1)?;
+        receive_ttl_and_tos(socket, Ipv4Addr::UNSPECIFIED.into())?;
+    }
+    for_bursts(socket);
+    Ok(())
+}
+
+/// Options of the socket of a flow. Another one may have the same port, towards another peer.
+pub(super) fn prepare_flow(socket: &OwnedFd, ip: IpAddr) -> io::Result<()> {
+    receive_errors(socket, ip, true)?;
+    receive_ttl_and_tos(socket, ip)?;
+    for_bursts(socket);
+    Ok(())
+}
+
+fn for_bursts(socket: &OwnedFd) {
+    // Without it, datagrams come one by one.
+    let _ = set_int(socket, SOL_UDP, UDP_GRO, 1);
+    // As much as the host allows (net.core.rmem_max), which is twice the default even where that is
+    // the limit: datagrams of a burst come faster than anybody can be woken up.
+    let _ = set_int(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BUFFER);
 }
 
 /// A UDP socket with one peer.
@@ -82,19 +172,31 @@ impl UdpSocket {
     /// `EMFILE` and the like from `socket(2)`; `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES` from `bind(2)`;
     /// `ENETUNREACH` from `connect(2)`.
     pub fn open(from: SocketAddr, to: SocketAddr, ties: &Ties<'_>) -> io::Result<Self> {
-        let (from, to) = (ties.scoped(from), ties.scoped(to));
+        let to = ties.scoped(to);
         let socket = open(family(to.ip()), libc::SOCK_DGRAM, libc::IPPROTO_UDP)?;
-        receive_errors(&socket, to.ip(), true)?;
-        receive_ttl_and_tos(&socket, to.ip())?;
-        // Without it, datagrams come one by one.
-        let _ = set_int(&socket, SOL_UDP, UDP_GRO, 1);
-        // As much as the host allows (net.core.rmem_max), which is twice the default even where that is
-        // the limit: datagrams of a burst come faster than anybody can be woken up.
-        let _ = set_int(&socket, libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BUFFER);
+        prepare_flow(&socket, to.ip())?;
+        Self::from_unbound(Unbound(socket), from, to, ties)
+    }
+
+    /// As [`UdpSocket::open`], with a socket that is there already.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_unbound(
+        socket: Unbound,
+        from: SocketAddr,
+        to: SocketAddr,
+        ties: &Ties<'_>,
+    ) -> io::Result<Self> {
+        let (from, to) = (ties.scoped(from), ties.scoped(to));
+        let Unbound(socket) = socket;
         ties.bind_device(&socket, to.ip());
         if from.port() != 0 {
             // Another flow may use this port towards another peer.
             set_int(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+        }
+        if ties.freebind {
+            free_bind(&socket, from.ip());
         }
         if from.port() != 0 || !from.ip().is_unspecified() {
             bind(&socket, from)?;
@@ -120,19 +222,25 @@ impl UdpSocket {
         })
     }
 
-    /// Receives one burst, or one datagram. What does not fit into `buf` is lost.
+    /// Receives one burst, or one datagram. What does not fit into `buf` is lost. Between bind() and
+    /// connect() anybody could send us something: [`UdpSocket::is_peer`] tells whose it is.
     ///
     /// # Errors
     /// Would-block; an error of the network that is pending (it is in [`UdpSocket::take_error`] too).
     pub fn recv(&mut self, buf: &mut [u8]) -> io::Result<Burst> {
-        let same = |source: SocketAddr| (source.ip(), source.port()) == self.peer;
-        loop {
-            let burst = Burst::receive(&self.socket, buf)?;
-            // Between bind() and connect() anybody could send us something.
-            if burst.source.is_none_or(same) {
-                return Ok(burst);
-            }
-        }
+        Burst::receive(&self.socket, buf)
+    }
+
+    /// Whether the socket is connected to this address.
+    #[must_use]
+    pub fn is_peer(&self, source: &SocketAddr) -> bool {
+        (source.ip(), source.port()) == self.peer
+    }
+
+    /// Whether a datagram waits.
+    #[must_use]
+    pub fn has_waiting(&self) -> bool {
+        recv(&self.socket, &mut [], libc::MSG_PEEK).is_ok()
     }
 
     /// Sends the bytes of `bufs` as datagrams of `segment` bytes, the last one shorter or equal, or one
@@ -213,7 +321,7 @@ impl UdpSocket {
     /// # Errors
     /// Those of `getsockname(2)`.
     pub fn local_address(&self) -> io::Result<SocketAddr> {
-        local_address(&self.socket)
+        bound_address(&self.socket)
     }
 }
 
