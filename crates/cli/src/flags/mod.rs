@@ -1,4 +1,4 @@
-//! One table of flags as data.
+//! One table of flags as data. ([`crate::pesto`] has its own, of the same kind.)
 //!
 //! Parsing, `--help`, the man page and the completions all read this table, so that none of them can
 //! say anything the others do not know. The table lists every option the command line will ever

@@ -63,7 +63,7 @@ fn rules(
     option: &str,
     spec: &str,
 ) -> Result<()> {
-    if spec == "none" && mode != Mode::Delete && has(&entry.table, protocol) {
+    if spec == "none" && has(&entry.table, protocol) {
         bail!("{option} none conflicts with previous options");
     }
     let rules =
@@ -200,7 +200,7 @@ mod tests {
     fn deleting() {
         assert_eq!(after(BEFORE, "-D -t 8000"), tables("-u 53 -T 22 -U 123"));
         assert_eq!(after(BEFORE, "-D -t 8000 -u 53 -T 22 -U 123"), empty(Capabilities::ALL));
-        assert_eq!(after(BEFORE, "-D -t none"), tables(BEFORE));
+        assert_eq!(refused(BEFORE, "-D -t none"), "-t none conflicts with previous options");
         assert_eq!(
             refused(BEFORE, "-D -t 81"),
             "Couldn't find forwarding rule to delete: TCP [*]:81  =>  81 \n\

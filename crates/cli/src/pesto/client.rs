@@ -63,7 +63,7 @@ impl<'a> Connection<'a> {
                 Ok(len) => len,
                 Err(error) if is_timeout(&error) => bail!(
                     "No configuration from {path} within {} s\n\
-                     Is that the socket of --conf-path?",
+                     Another client is being served, or this is not the socket of --conf-path",
                     self.limits.exchange.as_secs_f32()
                 ),
                 Err(error) => {

@@ -23,8 +23,8 @@ The protocol has no answer to new rules. Therefore pesto waits until the server 
 connects again and reads the rules: those that are missing, or are still there and should not be, are \
 reported. Rules that came from other clients in the meantime are not.
 
-With a server of this implementation, rules that are there are in effect: one that could not listen on a \
-port goes back to the rules it had. The server of the C implementation keeps rules whether or not the ports \
+With a server of this implementation, rules that are there are in effect: a server that cannot listen on \
+a port goes back to the rules it had. The server of the C implementation keeps rules whether or not the ports \
 could be had; what pesto proves there is that they were accepted.";
 
 const OPTIONS: &str = "\

@@ -1,7 +1,7 @@
 //! `pesto`, the client of the configuration socket: shows and changes the forwarding rules of a
 //! running passt or pasta.
 //!
-//! It reads all tables of the server, applies its [commands](request::Command) to a copy, sends the
+//! It reads all tables of the server, applies its commands, in their order, to a copy, sends the
 //! copy, and reads again to see what became of it, since the protocol has no answer.
 
 mod change;
