@@ -3,58 +3,184 @@
 use std::fmt::Write as _;
 
 use crate::flags::{self, Complete, Flag};
+use crate::pesto;
 use crate::said::Mode;
 
 /// What a shell runs to list the host's network interfaces, one per line.
 const INTERFACES: &str = "ls /sys/class/net";
 
-/// The flags worth offering.
-fn offered() -> impl Iterator<Item = &'static Flag> {
-    flags::all().filter(|flag| flag.available() && flag.modes.include(Mode::Pasta))
+/// What a program's other arguments are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arguments {
+    /// A command with its own arguments; the first of them ends the options.
+    Command,
+    /// A file, between options.
+    File,
+}
+
+/// What can be typed behind a program's name.
+#[derive(Clone, Debug)]
+pub struct Completion<A: 'static> {
+    program: &'static str,
+    /// The flags worth offering.
+    flags: Vec<&'static Flag<A>>,
+    arguments: Arguments,
+}
+
+/// That of pasta.
+#[must_use]
+pub fn pasta() -> Completion<flags::Action> {
+    let offered = |flag: &&Flag| flag.available() && flag.modes.include(Mode::Pasta);
+    let flags = flags::all().filter(offered).collect();
+    Completion { program: "pasta", flags, arguments: Arguments::Command }
+}
+
+/// That of pesto.
+#[must_use]
+pub fn pesto() -> Completion<pesto::Action> {
+    let flags = pesto::FLAGS.iter().collect();
+    Completion { program: "pesto", flags, arguments: Arguments::File }
 }
 
 /// Names of a flag with their dashes.
-fn dashed(flag: &Flag) -> Vec<String> {
+fn dashed<A>(flag: &Flag<A>) -> Vec<String> {
     let short = flag.short.map(|short| format!("-{short}"));
     short.into_iter().chain(flag.names().map(|name| format!("--{name}"))).collect()
 }
 
-/// For bash. Behind the first argument that is no option, the command completes as it would alone,
-/// if the bash-completion package is there.
-#[must_use]
-pub fn bash() -> String {
-    let mut values = String::new();
-    let mut all = Vec::new();
-    let mut with_value = Vec::new();
-    for flag in offered() {
-        let names = dashed(flag);
-        all.extend(names.clone());
-        if !flag.takes_value() {
-            continue;
+impl<A> Completion<A> {
+    /// For bash. Behind the first argument that is no option, the command completes as it would alone,
+    /// if the bash-completion package is there.
+    #[must_use]
+    pub fn bash(&self) -> String {
+        let mut values = String::new();
+        let mut all = Vec::new();
+        let mut with_value = Vec::new();
+        for flag in &self.flags {
+            let names = dashed(flag);
+            all.extend(names.clone());
+            if !flag.takes_value() {
+                continue;
+            }
+            let action = match flag.complete {
+                Complete::Nothing => ":".to_owned(),
+                Complete::File => "mapfile -t COMPREPLY < <(compgen -f -- \"$cur\")".to_owned(),
+                Complete::Interface => {
+                    format!("mapfile -t COMPREPLY < <(compgen -W \"$({INTERFACES})\" -- \"$cur\")")
+                }
+                Complete::Words(words) => {
+                    let words = words.join(" ");
+                    format!("mapfile -t COMPREPLY < <(compgen -W '{words}' -- \"$cur\")")
+                }
+            };
+            // The pieces go to a String, which takes them all.
+            let _ = writeln!(values, "        {}) {action}; return ;;", names.join("|"));
+            with_value.extend(names);
         }
-        let action = match flag.complete {
-            Complete::Nothing => ":".to_owned(),
-            Complete::File => "mapfile -t COMPREPLY < <(compgen -f -- \"$cur\")".to_owned(),
-            Complete::Interface => {
-                format!("mapfile -t COMPREPLY < <(compgen -W \"$({INTERFACES})\" -- \"$cur\")")
-            }
-            Complete::Words(words) => {
-                format!("mapfile -t COMPREPLY < <(compgen -W '{}' -- \"$cur\")", words.join(" "))
-            }
+        let (skip, compgen) = match self.arguments {
+            Arguments::Command => (bash_command(&with_value.join("|")), "-c"),
+            Arguments::File => (String::new(), "-f"),
         };
-        // The pieces go to a String, which takes them all.
-        let _ = writeln!(values, "        {}) {action}; return ;;", names.join("|"));
-        with_value.extend(names);
-    }
-    format!(
-        r#"# Generated from the table of flags.
-_pasta() {{
+        format!(
+            r#"# Generated from the table of flags.
+_{program}() {{
     local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD-1]}} i=1
     COMPREPLY=()
     # bash takes the equals sign of --option=value as a word of its own.
     [[ $cur == = ]] && cur=
     [[ $prev == = && COMP_CWORD -gt 2 ]] && prev=${{COMP_WORDS[COMP_CWORD-2]}}
-    while ((i < COMP_CWORD)); do
+{skip}    case $prev in
+{values}    esac
+    if [[ $cur == -* ]]; then
+        mapfile -t COMPREPLY < <(compgen -W '{all}' -- "$cur")
+    else
+        mapfile -t COMPREPLY < <(compgen {compgen} -- "$cur")
+    fi
+}}
+complete -o filenames -F _{program} {program}
+"#,
+            program = self.program,
+            all = all.join(" "),
+        )
+    }
+
+    /// For zsh.
+    #[must_use]
+    pub fn zsh(&self) -> String {
+        let mut script = format!(
+            "#compdef {}\n# Generated from the table of flags.\n_arguments -s -S \\\n",
+            self.program
+        );
+        for flag in &self.flags {
+            let names = dashed(flag);
+            let help = zsh_text(flag.help);
+            let value = match (flag.metavar, flag.complete) {
+                (None, _) => String::new(),
+                (Some(name), Complete::Nothing) => format!(":{}: ", zsh_text(name)),
+                (Some(name), Complete::File) => format!(":{}:_files", zsh_text(name)),
+                (Some(name), Complete::Interface) => format!(":{}:_net_interfaces", zsh_text(name)),
+                (Some(name), Complete::Words(words)) => {
+                    format!(":{}:({})", zsh_text(name), words.join(" "))
+                }
+            };
+            for name in names {
+                // "+": attached or separate; "=": with an equals sign or separate.
+                let joint = match (flag.takes_value(), name.starts_with("--")) {
+                    (false, _) => "",
+                    (true, false) => "+",
+                    (true, true) => "=",
+                };
+                let _ = writeln!(script, "    '*{name}{joint}[{help}]{value}' \\");
+            }
+        }
+        script.push_str(match self.arguments {
+            Arguments::Command => {
+                "    '(-)1:command: _command_names -e' \\\n    '*::arguments: _normal'\n"
+            }
+            Arguments::File => "    '1:socket:_files'\n",
+        });
+        script
+    }
+
+    /// For fish.
+    #[must_use]
+    pub fn fish(&self) -> String {
+        let program = self.program;
+        let mut script = "# Generated from the table of flags.\n".to_owned();
+        for flag in &self.flags {
+            let _ = write!(script, "complete -c {program}");
+            if let Some(short) = flag.short {
+                let _ = write!(script, " -s {short}");
+            }
+            for name in flag.names() {
+                let _ = write!(script, " -l {name}");
+            }
+            match (flag.takes_value(), flag.complete) {
+                (false, _) => {}
+                (true, Complete::Nothing) => script.push_str(" -x"),
+                (true, Complete::File) => script.push_str(" -r -F"),
+                (true, Complete::Interface) => {
+                    let _ = write!(script, " -x -a '({INTERFACES})'");
+                }
+                (true, Complete::Words(words)) => {
+                    let _ = write!(script, " -x -a '{}'", words.join(" "));
+                }
+            }
+            let help = flag.help.replace('\n', " ").replace('\\', "\\\\").replace('\'', "\\'");
+            let _ = writeln!(script, " -d '{help}'");
+        }
+        // Files are offered by default.
+        if self.arguments == Arguments::Command {
+            let _ = writeln!(script, "complete -c {program} -x -a '(__fish_complete_subcommand)'");
+        }
+        script
+    }
+}
+
+/// For bash: completes the command behind the options, of which those in `with_value` take one.
+fn bash_command(with_value: &str) -> String {
+    format!(
+        r#"    while ((i < COMP_CWORD)); do
         case ${{COMP_WORDS[i]}} in
         --) ((i++)); break ;;
         {with_value})
@@ -68,50 +194,8 @@ _pasta() {{
         declare -F _command_offset >/dev/null && _command_offset "$i"
         return
     fi
-    case $prev in
-{values}    esac
-    if [[ $cur == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W '{all}' -- "$cur")
-    else
-        mapfile -t COMPREPLY < <(compgen -c -- "$cur")
-    fi
-}}
-complete -o filenames -F _pasta pasta
-"#,
-        with_value = with_value.join("|"),
-        all = all.join(" "),
+"#
     )
-}
-
-/// For zsh.
-#[must_use]
-pub fn zsh() -> String {
-    let mut script =
-        "#compdef pasta\n# Generated from the table of flags.\n_arguments -s -S \\\n".to_owned();
-    for flag in offered() {
-        let names = dashed(flag);
-        let help = zsh_text(flag.help);
-        let value = match (flag.metavar, flag.complete) {
-            (None, _) => String::new(),
-            (Some(name), Complete::Nothing) => format!(":{}: ", zsh_text(name)),
-            (Some(name), Complete::File) => format!(":{}:_files", zsh_text(name)),
-            (Some(name), Complete::Interface) => format!(":{}:_net_interfaces", zsh_text(name)),
-            (Some(name), Complete::Words(words)) => {
-                format!(":{}:({})", zsh_text(name), words.join(" "))
-            }
-        };
-        for name in names {
-            // "+": attached or separate; "=": with an equals sign or separate.
-            let joint = match (flag.takes_value(), name.starts_with("--")) {
-                (false, _) => "",
-                (true, false) => "+",
-                (true, true) => "=",
-            };
-            let _ = writeln!(script, "    '*{name}{joint}[{help}]{value}' \\");
-        }
-    }
-    script.push_str("    '(-)1:command: _command_names -e' \\\n    '*::arguments: _normal'\n");
-    script
 }
 
 /// For text within single quotes, between brackets or colons.
@@ -119,34 +203,4 @@ fn zsh_text(text: &str) -> String {
     let text = text.replace('\n', " ");
     let text = text.replace('[', "\\[").replace(']', "\\]").replace(':', "\\:");
     text.replace('\'', "'\\''")
-}
-
-/// For fish.
-#[must_use]
-pub fn fish() -> String {
-    let mut script = "# Generated from the table of flags.\n".to_owned();
-    for flag in offered() {
-        script.push_str("complete -c pasta");
-        if let Some(short) = flag.short {
-            let _ = write!(script, " -s {short}");
-        }
-        for name in flag.names() {
-            let _ = write!(script, " -l {name}");
-        }
-        match (flag.takes_value(), flag.complete) {
-            (false, _) => {}
-            (true, Complete::Nothing) => script.push_str(" -x"),
-            (true, Complete::File) => script.push_str(" -r -F"),
-            (true, Complete::Interface) => {
-                let _ = write!(script, " -x -a '({INTERFACES})'");
-            }
-            (true, Complete::Words(words)) => {
-                let _ = write!(script, " -x -a '{}'", words.join(" "));
-            }
-        }
-        let help = flag.help.replace('\n', " ").replace('\\', "\\\\").replace('\'', "\\'");
-        let _ = writeln!(script, " -d '{help}'");
-    }
-    script.push_str("complete -c pasta -x -a '(__fish_complete_subcommand)'\n");
-    script
 }

@@ -24,12 +24,7 @@ pub fn text(mode: Mode, argv0: &str) -> String {
         ),
     };
     for group in Group::ALL {
-        let mut flags = flags::group(group, mode).filter(|flag| flag.available()).peekable();
-        if flags.peek().is_some() {
-            // The pieces go to a String, which takes them all.
-            let _ = writeln!(text, "\n{}:", group.title());
-            flags.for_each(|flag| describe(&mut text, flag));
-        }
+        section(&mut text, group, flags::group(group, mode).filter(|flag| flag.available()));
     }
     let later = unavailable(mode);
     if !later.is_empty() {
@@ -53,7 +48,21 @@ pub(crate) fn unavailable(mode: Mode) -> Vec<String> {
         .collect()
 }
 
-fn describe(text: &mut String, flag: &Flag) {
+/// The flags of a group under their heading, if there are any.
+pub(crate) fn section<A: 'static>(
+    text: &mut String,
+    group: Group,
+    flags: impl Iterator<Item = &'static Flag<A>>,
+) {
+    let mut flags = flags.peekable();
+    if flags.peek().is_some() {
+        // The pieces go to a String, which takes them all.
+        let _ = writeln!(text, "\n{}:", group.title());
+        flags.for_each(|flag| describe(text, flag));
+    }
+}
+
+fn describe<A>(text: &mut String, flag: &Flag<A>) {
     let mut head = match flag.short {
         Some(short) => format!("  -{short}, "),
         None => "      ".to_owned(),

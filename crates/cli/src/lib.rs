@@ -1,4 +1,4 @@
-//! Command line: the table of flags, what was typed, what it means, and the start of it all.
+//! Command lines: the tables of flags, what was typed, what it means, and the start of it all.
 #![forbid(unsafe_code)]
 
 pub mod completion;
@@ -11,6 +11,7 @@ pub mod log;
 pub mod man;
 pub mod namespace;
 pub mod parse;
+pub mod pesto;
 pub mod report;
 pub mod resolv;
 pub mod said;
@@ -19,14 +20,19 @@ pub mod version;
 
 pub use self::start::main;
 
-/// Files in the repository that are made from the table of flags: path from its root, and contents.
+/// Files in the repository that are made from the tables of flags: path from its root, and contents.
 /// `cargo xtask man` and `cargo xtask completions` write them; a test compares them.
 #[must_use]
-pub fn generated_files() -> [(&'static str, String); 4] {
+pub fn generated_files() -> [(&'static str, String); 8] {
+    let (pasta, pesto) = (completion::pasta(), completion::pesto());
     [
         ("man/pasta.1", man::pasta()),
-        ("completions/pasta.bash", completion::bash()),
-        ("completions/_pasta", completion::zsh()),
-        ("completions/pasta.fish", completion::fish()),
+        ("man/pesto.1", pesto::man()),
+        ("completions/pasta.bash", pasta.bash()),
+        ("completions/_pasta", pasta.zsh()),
+        ("completions/pasta.fish", pasta.fish()),
+        ("completions/pesto.bash", pesto.bash()),
+        ("completions/_pesto", pesto.zsh()),
+        ("completions/pesto.fish", pesto.fish()),
     ]
 }

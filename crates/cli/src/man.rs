@@ -47,11 +47,8 @@ const EXAMPLES: [(&str, &str); 3] = [
 /// The manual page of pasta, for section 1.
 #[must_use]
 pub fn pasta() -> String {
-    let mut page = String::new();
+    let mut page = title("pasta", "connect a network namespace without privileges");
     // The pieces go to a String, which takes them all.
-    let _ = writeln!(page, ".\\\" Generated from the table of flags.");
-    let _ = writeln!(page, ".TH PASTA 1 \"\" \"passt {VERSION}\" \"User Commands\"");
-    let _ = writeln!(page, ".SH NAME\npasta \\- connect a network namespace without privileges");
     let _ = writeln!(
         page,
         ".SH SYNOPSIS\n\
@@ -62,11 +59,8 @@ pub fn pasta() -> String {
     section(&mut page, "DESCRIPTION", DESCRIPTION);
     section(&mut page, "OPTIONS", ABBREVIATIONS);
     for group in Group::ALL {
-        let mut flags = flags::group(group, Mode::Pasta).filter(|flag| flag.available()).peekable();
-        if flags.peek().is_some() {
-            let _ = writeln!(page, ".SS {}", group.title());
-            flags.for_each(|flag| option(&mut page, flag));
-        }
+        let flags = flags::group(group, Mode::Pasta).filter(|flag| flag.available());
+        subsection(&mut page, group, flags);
     }
     let later = help::unavailable(Mode::Pasta);
     if !later.is_empty() {
@@ -74,10 +68,7 @@ pub fn pasta() -> String {
         let _ = writeln!(page, "{}", roff(&format!("{}.", later.join(", "))));
     }
     section(&mut page, "EXIT STATUS", STATUS);
-    let _ = writeln!(page, ".SH EXAMPLES");
-    for (what, command) in EXAMPLES {
-        let _ = writeln!(page, ".PP\n{}\n.RS\n.nf\n{}\n.fi\n.RE", roff(what), roff(command));
-    }
+    examples(&mut page, &EXAMPLES);
     let _ = writeln!(
         page,
         ".SH SEE ALSO\n\
@@ -87,7 +78,40 @@ pub fn pasta() -> String {
     page
 }
 
-fn section(page: &mut String, title: &str, text: &str) {
+/// The beginning of the page of `name` in section 1, with `what` it does in half a line.
+pub(crate) fn title(name: &str, what: &str) -> String {
+    format!(
+        ".\\\" Generated from the table of flags.\n\
+         .TH {} 1 \"\" \"passt {VERSION}\" \"User Commands\"\n\
+         .SH NAME\n{name} \\- {}\n",
+        name.to_uppercase(),
+        roff(what)
+    )
+}
+
+/// The flags of a group under their heading, if there are any.
+pub(crate) fn subsection<A: 'static>(
+    page: &mut String,
+    group: Group,
+    flags: impl Iterator<Item = &'static Flag<A>>,
+) {
+    let mut flags = flags.peekable();
+    if flags.peek().is_some() {
+        let _ = writeln!(page, ".SS {}", group.title());
+        flags.for_each(|flag| option(page, flag));
+    }
+}
+
+/// What to type for what.
+pub(crate) fn examples(page: &mut String, examples: &[(&str, &str)]) {
+    let _ = writeln!(page, ".SH EXAMPLES");
+    for (what, command) in examples {
+        let _ = writeln!(page, ".PP\n{}\n.RS\n.nf\n{}\n.fi\n.RE", roff(what), roff(command));
+    }
+}
+
+/// Plain text under a heading, in paragraphs divided by empty lines.
+pub(crate) fn section(page: &mut String, title: &str, text: &str) {
     let _ = writeln!(page, ".SH {title}");
     paragraphs(page, text);
 }
@@ -101,7 +125,7 @@ fn paragraphs(page: &mut String, text: &str) {
     }
 }
 
-fn option(page: &mut String, flag: &Flag) {
+fn option<A>(page: &mut String, flag: &Flag<A>) {
     let names = flag.short.map(|short| format!("-{short}")).into_iter();
     let names = names.chain(flag.names().map(|name| format!("--{name}")));
     let mut head = names.map(|name| bold(&name)).collect::<Vec<_>>().join(", ");

@@ -1,21 +1,18 @@
 //! `--version`.
 
-use crate::said::Mode;
-
 /// The version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The text of `--version`. Callers store and show its first line: the personality and the version.
+/// The text of `--version`. Callers store and show its first line: the program and the version.
 #[must_use]
-pub fn text(mode: Mode) -> String {
+pub fn text(program: &str) -> String {
     format!(
-        "{} {VERSION}\n\
+        "{program} {VERSION}\n\
          Copyright 2026 the authors of this Rust implementation of passt and pasta\n\
          Licence: MIT OR Apache-2.0\n\
          \x20 <https://spdx.org/licenses/MIT.html> <https://spdx.org/licenses/Apache-2.0.html>\n\
          This is free software: you may use, change and redistribute it.\n\
-         It comes without any warranty, as far as the law permits.\n\n",
-        mode.name()
+         It comes without any warranty, as far as the law permits.\n\n"
     )
 }
 
@@ -25,7 +22,7 @@ mod tests {
 
     #[test]
     fn first_line() {
-        assert!(text(Mode::Pasta).starts_with(&format!("pasta {VERSION}\n")));
-        assert!(text(Mode::Passt).starts_with(&format!("passt {VERSION}\n")));
+        assert!(text("pasta").starts_with(&format!("pasta {VERSION}\n")));
+        assert!(text("passt").starts_with(&format!("passt {VERSION}\n")));
     }
 }

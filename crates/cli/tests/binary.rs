@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 const PASTA: &str = env!("CARGO_BIN_EXE_pasta");
 const PASST: &str = env!("CARGO_BIN_EXE_passt");
+const PESTO: &str = env!("CARGO_BIN_EXE_pesto");
 
 fn run(program: &str, args: &[&str]) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } =
@@ -17,12 +18,12 @@ fn run(program: &str, args: &[&str]) -> (Option<i32>, String, String) {
 #[test]
 fn version_and_help() {
     let version = env!("CARGO_PKG_VERSION");
-    for (program, name) in [(PASTA, "pasta"), (PASST, "passt")] {
+    for (program, name) in [(PASTA, "pasta"), (PASST, "passt"), (PESTO, "pesto")] {
         let (code, stdout, stderr) = run(program, &["--version"]);
         assert_eq!((code, stderr.as_str()), (Some(0), ""));
         assert_eq!(stdout.lines().next().unwrap(), format!("{name} {version}"));
         assert!(stdout.ends_with("\n\n"));
-        let (code, stdout, stderr) = run(program, &["-q", "--help"]);
+        let (code, stdout, stderr) = run(program, &["-d", "--help"]);
         assert_eq!((code, stderr.as_str()), (Some(0), ""));
         assert!(stdout.starts_with(&format!("Usage: {program} [OPTION]...")), "{stdout}");
     }
@@ -36,6 +37,37 @@ fn usage_errors() {
     let mut lines = stderr.lines();
     assert_eq!(lines.next().unwrap(), format!("{PASTA}: unrecognized option '--map-guest-addr-x'"));
     assert!(lines.next().unwrap().starts_with("Usage: "));
+}
+
+#[test]
+fn usage_errors_of_pesto() {
+    for (args, first) in [
+        (&["--nosuchoption"][..], "unrecognized option '--nosuchoption'"),
+        (&["-Z", "sock"], "invalid option -- 'Z'"),
+        (&["sock", "--de"], "option '--de' is ambiguous; possibilities: '--debug' '--delete'"),
+        (&["-A", "-t"], "option requires an argument -- 't'"),
+        (&["-t", "80"], "missing PATH of the socket"),
+        (&[], "missing PATH of the socket"),
+        (&["sock", "-s", "more"], "extra non-option argument: more"),
+    ] {
+        let (code, stdout, stderr) = run(PESTO, args);
+        assert_eq!((code, stdout.as_str()), (Some(1), ""), "{args:?}");
+        let mut lines = stderr.lines();
+        assert_eq!(lines.next().unwrap(), format!("{PESTO}: {first}"));
+        assert_eq!(lines.next().unwrap(), format!("Usage: {PESTO} [OPTION]... PATH"));
+    }
+}
+
+#[test]
+fn pesto_without_a_server() {
+    for args in [&["/nonexistent/sock"][..], &["-A", "-t", "80", "/nonexistent/sock"]] {
+        let (code, stdout, stderr) = run(PESTO, args);
+        assert_eq!((code, stdout.as_str()), (Some(1), ""), "{args:?}");
+        assert_eq!(stderr, "Couldn't connect to /nonexistent/sock: No such file or directory\n");
+    }
+    let (code, _, stderr) = run(PESTO, &["-d", "/nonexistent/sock"]);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("debug_flag=1, path=\"/nonexistent/sock\"\n"), "{stderr}");
 }
 
 #[test]

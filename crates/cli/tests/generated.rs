@@ -45,20 +45,23 @@ fn shell(name: &str, args: &[&str], script: &str) -> Option<(bool, String)> {
     Some((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
 }
 
+/// What bash offers for the last one of `words`, by a script for the first one.
+fn offered(script: &str, words: &[&str]) -> Option<Vec<String>> {
+    let script = format!(
+        "{script}\nCOMP_WORDS=({})\nCOMP_CWORD={}\n_{}\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"\n",
+        words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" "),
+        words.len() - 1,
+        words[0],
+    );
+    shell("bash", &["--norc"], &script).map(|(ok, text)| {
+        assert!(ok, "{text}");
+        text.lines().map(str::to_owned).collect()
+    })
+}
+
 #[test]
 fn bash_completes() {
-    let complete = |words: &[&str]| {
-        let script = format!(
-            "{}\nCOMP_WORDS=({})\nCOMP_CWORD={}\n_pasta\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"\n",
-            cli::completion::bash(),
-            words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" "),
-            words.len() - 1,
-        );
-        shell("bash", &["--norc"], &script).map(|(ok, text)| {
-            assert!(ok, "{text}");
-            text.lines().map(str::to_owned).collect::<Vec<_>>()
-        })
-    };
+    let complete = |words: &[&str]| offered(&cli::completion::pasta().bash(), words);
     let Some(names) = complete(&["pasta", "--map-"]) else { return };
     assert_eq!(names, ["--map-host-loopback", "--map-guest-addr"]);
     assert_eq!(complete(&["pasta", "-q", "--config-net", "--mt"]).unwrap(), ["--mtu"]);
@@ -72,10 +75,25 @@ fn bash_completes() {
 }
 
 #[test]
+fn bash_completes_for_pesto() {
+    let complete = |words: &[&str]| offered(&cli::completion::pesto().bash(), words);
+    let Some(names) = complete(&["pesto", "--de"]) else { return };
+    assert_eq!(names, ["--debug", "--delete"]);
+    assert_eq!(complete(&["pesto", "-C", "S"]).unwrap(), ["SPLICE"]);
+    assert_eq!(complete(&["pesto", "--clear", "=", "H"]).unwrap(), ["HOST"]);
+    assert_eq!(complete(&["pesto", "-A", "/proc/self/ns/n"]).unwrap(), ["/proc/self/ns/net"]);
+    // Options may follow the path.
+    assert_eq!(complete(&["pesto", "sock", "--tcp-p"]).unwrap(), ["--tcp-ports"]);
+}
+
+#[test]
 fn zsh_and_fish_can_read_them() {
+    let (pasta, pesto) = (cli::completion::pasta(), cli::completion::pesto());
     for (name, args, script) in [
-        ("zsh", &["-n", "/dev/stdin"][..], cli::completion::zsh()),
-        ("fish", &["--no-execute", "/dev/stdin"][..], cli::completion::fish()),
+        ("zsh", &["-n", "/dev/stdin"][..], pasta.zsh()),
+        ("zsh", &["-n", "/dev/stdin"], pesto.zsh()),
+        ("fish", &["--no-execute", "/dev/stdin"], pasta.fish()),
+        ("fish", &["--no-execute", "/dev/stdin"], pesto.fish()),
     ] {
         if let Some((ok, text)) = shell(name, args, &script) {
             assert!(ok, "{name}: {text}");
@@ -85,8 +103,9 @@ fn zsh_and_fish_can_read_them() {
 
 #[test]
 fn groff_has_no_complaint() {
-    if let Some((ok, text)) = shell("groff", &["-man", "-Tascii", "-ww", "-z"], &cli::man::pasta())
-    {
-        assert!(ok && text.is_empty(), "{text}");
+    for page in [cli::man::pasta(), cli::pesto::man()] {
+        if let Some((ok, text)) = shell("groff", &["-man", "-Tascii", "-ww", "-z"], &page) {
+            assert!(ok && text.is_empty(), "{text}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Our option reader against glibc's `getopt_long`: random command lines out of the vocabulary of the
+//! Our option reader against glibc's `getopt_long`: random command lines out of the vocabulary of a
 //! flag table, the same options and values, the same rest, the same first line of complaint.
 
 #![expect(clippy::unwrap_used, reason = "a test ends by panicking")]
@@ -11,8 +11,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use cli::flags::{self, Flag};
+use cli::flags::{self, Flags};
 use cli::parse::Options;
+use cli::pesto;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -23,17 +24,37 @@ type Reading = Vec<Vec<u8>>;
 
 #[test]
 fn same_as_getopt_long() {
-    let Some(oracle) = Oracle::build() else {
+    compare("pasta", &flags::PASST, "+", |args| Options::new(ARGV0, args));
+}
+
+#[test]
+fn same_as_getopt_long_with_permutation() {
+    compare("pesto", &pesto::FLAGS, "", |args| Options::permuting(&pesto::FLAGS, ARGV0, args));
+}
+
+/// Compares readers of `flags`; `prefix` is the beginning of the oracle's string of short options.
+fn compare<A>(
+    name: &str,
+    flags: &'static Flags<A>,
+    prefix: &str,
+    options: impl Fn(Vec<OsString>) -> Options<'static, A>,
+) {
+    let Some(oracle) = Oracle::build(name, flags, prefix) else {
         eprintln!("SKIPPED: no C compiler (cc), so there is no getopt_long to compare with");
         return;
     };
     let oracle = RefCell::new(oracle);
     let mut runner = TestRunner::new(Config { cases: 20_000, ..Config::default() });
-    let lines = proptest::collection::vec(word(), 0..7);
+    let lines = proptest::collection::vec(word(flags), 0..7);
     runner
         .run(&lines, |args| {
             let theirs = oracle.borrow_mut().read(&args);
-            prop_assert_eq!(shown(&ours(&args)), shown(&theirs), "{:?}", args);
+            prop_assert_eq!(
+                shown(&ours(flags, options(args.clone()))),
+                shown(&theirs),
+                "{:?}",
+                args
+            );
             Ok(())
         })
         .unwrap();
@@ -43,13 +64,12 @@ fn shown(reading: &Reading) -> Vec<String> {
     reading.iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect()
 }
 
-fn ours(args: &[OsString]) -> Reading {
-    let mut options = Options::new(ARGV0, args.to_vec());
+fn ours<A>(flags: &Flags<A>, mut options: Options<'_, A>) -> Reading {
     let mut reading = Reading::new();
     loop {
         match options.next_option() {
             Ok(Some(found)) => {
-                let index = flags::all().position(|flag| std::ptr::eq(flag, found.flag)).unwrap();
+                let index = flags.iter().position(|flag| std::ptr::eq(flag, found.flag)).unwrap();
                 let mut line = format!("{index}").into_bytes();
                 if let Some(value) = found.value {
                     line.extend_from_slice(b"=");
@@ -77,12 +97,12 @@ struct Oracle {
 }
 
 impl Oracle {
-    fn build() -> Option<Self> {
+    fn build<A>(name: &str, flags: &Flags<A>, prefix: &str) -> Option<Self> {
         let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("getopt-{}", std::process::id()));
+            .join(format!("getopt-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let source = directory.join("oracle.c");
-        std::fs::write(&source, program()).unwrap();
+        std::fs::write(&source, program(flags, prefix)).unwrap();
         let binary = directory.join("oracle");
         let compiled = Command::new("cc").arg("-o").arg(&binary).arg(&source).status().ok()?;
         assert!(compiled.success(), "cc failed");
@@ -127,11 +147,11 @@ impl Drop for Oracle {
     }
 }
 
-fn program() -> String {
+fn program<A>(flags: &Flags<A>, prefix: &str) -> String {
     let mut long = String::new();
-    let mut short = String::from("+");
+    let mut short = String::from(prefix);
     let mut shorts = String::new();
-    for (index, flag) in flags::all().enumerate() {
+    for (index, flag) in flags.iter().enumerate() {
         let argument = i32::from(flag.takes_value());
         for name in flag.names() {
             writeln!(long, "    {{ \"{name}\", {argument}, NULL, {} }},", index + 1000).unwrap();
@@ -221,12 +241,9 @@ int main(void)
 }
 
 /// Options in all their forms, whole and cut short, clusters, values, and nearly-options.
-fn word() -> impl Strategy<Value = OsString> {
-    let table: Vec<&'static Flag> = flags::all().collect();
-    let name = proptest::sample::select(table).prop_flat_map(|flag| {
-        let names: Vec<&str> = flag.names().collect();
-        proptest::sample::select(names)
-    });
+fn word<A>(flags: &Flags<A>) -> impl Strategy<Value = OsString> + use<A> {
+    let table: Vec<Vec<&str>> = flags.iter().map(|flag| flag.names().collect()).collect();
+    let name = proptest::sample::select(table).prop_flat_map(proptest::sample::select);
     let cut = (name, 0_usize..24).prop_map(|(name, len)| {
         // Half of the lengths leave the name whole.
         name.get(..len.max(1)).filter(|_| len < 12).unwrap_or(name).to_owned()
@@ -243,7 +260,7 @@ fn word() -> impl Strategy<Value = OsString> {
         4 => cut.clone().prop_map(|name| format!("--{name}")),
         3 => (cut, value.clone()).prop_map(|(name, value)| format!("--{name}={value}")),
         4 => letters.prop_map(|letters| format!("-{letters}")),
-        3 => "-[46dfqeh1]{1,3}[mtTuaP]?[a-z0-9=]{0,3}",
+        3 => "-[46dfqehs1AD]{1,3}[mtTuaPC]?[a-z0-9=]{0,3}",
         3 => value,
         1 => Just("--=".to_owned()),
     ]

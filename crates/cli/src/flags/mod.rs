@@ -1,4 +1,4 @@
-//! One table of flags as data.
+//! One table of flags as data. ([`crate::pesto`] has its own, of the same kind.)
 //!
 //! Parsing, `--help`, the man page and the completions all read this table, so that none of them can
 //! say anything the others do not know. The table lists every option the command line will ever
@@ -129,9 +129,9 @@ pub enum Action {
     Later,
 }
 
-/// One option of the command line.
+/// One option of a command line. `A` says what it does; the default is for passt and pasta.
 #[derive(Clone, Copy, Debug)]
-pub struct Flag {
+pub struct Flag<A = Action> {
     /// Long name without dashes.
     pub long: &'static str,
     /// Further long names.
@@ -153,7 +153,7 @@ pub struct Flag {
     /// What a shell offers as value.
     pub complete: Complete,
     /// What happens when it is met.
-    pub action: Action,
+    pub action: A,
 }
 
 impl Flag {
@@ -177,7 +177,9 @@ impl Flag {
     pub const fn available(&self) -> bool {
         !matches!(self.action, Action::Later)
     }
+}
 
+impl<A> Flag<A> {
     /// Whether a value follows.
     #[must_use]
     pub const fn takes_value(&self) -> bool {
@@ -199,52 +201,77 @@ impl Flag {
     }
 }
 
-/// Every flag, in the order of the help text.
+/// The flags of a program, in the order of its help text.
+#[derive(Clone, Copy, Debug)]
+pub struct Flags<A: 'static = Action>(&'static [&'static [Flag<A>]]);
+
+/// The flags of passt and pasta.
+pub static PASST: Flags =
+    Flags(&[general::FLAGS, namespace::FLAGS, address::FLAGS, services::FLAGS, ports::FLAGS]);
+
+/// Every flag of passt and pasta, in the order of the help text.
 pub fn all() -> impl Iterator<Item = &'static Flag> {
-    [general::FLAGS, namespace::FLAGS, address::FLAGS, services::FLAGS, ports::FLAGS]
-        .into_iter()
-        .flatten()
+    PASST.iter()
 }
 
 /// The flags of one group that mean something in `mode`.
 pub fn group(group: Group, mode: Mode) -> impl Iterator<Item = &'static Flag> {
-    all().filter(move |flag| flag.group == group && flag.modes.include(mode))
-}
-
-/// The flag with the short name `name`.
-#[must_use]
-pub fn short(name: char) -> Option<&'static Flag> {
-    all().find(|flag| flag.short == Some(name))
+    PASST.group(group).filter(move |flag| flag.modes.include(mode))
 }
 
 /// What a long name, possibly cut short, stands for.
 #[derive(Clone, Debug)]
-pub enum Long {
+pub enum Long<A: 'static = Action> {
     /// Exactly one flag, with the complete name that was meant.
-    One(&'static Flag, &'static str),
+    One(&'static Flag<A>, &'static str),
     /// No flag.
     None,
     /// Several flags that differ, by their names.
     Several(Vec<&'static str>),
 }
 
-/// Resolves a long name as glibc does: an exact match wins; else an unambiguous beginning counts.
-/// Names of the same flag do not compete with each other.
-#[must_use]
-pub fn long(name: &OsStr) -> Long {
-    let wanted = name.as_encoded_bytes();
-    let names = || all().flat_map(|flag| flag.names().map(move |name| (flag, name)));
-    if let Some((flag, name)) = names().find(|(_, name)| name.as_bytes() == wanted) {
-        return Long::One(flag, name);
+impl<A> Flags<A> {
+    /// Flags that stand in lists.
+    #[must_use]
+    pub const fn new(lists: &'static [&'static [Flag<A>]]) -> Self {
+        Self(lists)
     }
-    let mut candidates = names().filter(|(_, name)| name.as_bytes().starts_with(wanted));
-    let Some((first, first_name)) = candidates.next() else {
-        return Long::None;
-    };
-    let mut several = vec![first_name];
-    several
-        .extend(candidates.filter(|(flag, _)| !std::ptr::eq(*flag, first)).map(|(_, name)| name));
-    if several.len() == 1 { Long::One(first, first_name) } else { Long::Several(several) }
+
+    /// Every flag.
+    pub fn iter(&self) -> impl Iterator<Item = &'static Flag<A>> + use<A> {
+        self.0.iter().copied().flatten()
+    }
+
+    /// The flags of one group.
+    pub fn group(&self, group: Group) -> impl Iterator<Item = &'static Flag<A>> + use<A> {
+        self.iter().filter(move |flag| flag.group == group)
+    }
+
+    /// The flag with the short name `name`.
+    #[must_use]
+    pub fn short(&self, name: char) -> Option<&'static Flag<A>> {
+        self.iter().find(|flag| flag.short == Some(name))
+    }
+
+    /// Resolves a long name as glibc does: an exact match wins; else an unambiguous beginning counts.
+    /// Names of the same flag do not compete with each other.
+    #[must_use]
+    pub fn long(&self, name: &OsStr) -> Long<A> {
+        let wanted = name.as_encoded_bytes();
+        let names = || self.iter().flat_map(|flag| flag.names().map(move |name| (flag, name)));
+        if let Some((flag, name)) = names().find(|(_, name)| name.as_bytes() == wanted) {
+            return Long::One(flag, name);
+        }
+        let mut candidates = names().filter(|(_, name)| name.as_bytes().starts_with(wanted));
+        let Some((first, first_name)) = candidates.next() else {
+            return Long::None;
+        };
+        let mut several = vec![first_name];
+        several.extend(
+            candidates.filter(|(flag, _)| !std::ptr::eq(*flag, first)).map(|(_, name)| name),
+        );
+        if several.len() == 1 { Long::One(first, first_name) } else { Long::Several(several) }
+    }
 }
 
 #[cfg(test)]
@@ -253,11 +280,11 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn names_are_unique_and_texts_present() {
+    /// Whether names are unique and texts present.
+    fn check<A>(flags: &Flags<A>) {
         let mut long_names = HashSet::new();
         let mut short_names = HashSet::new();
-        for flag in all() {
+        for flag in flags.iter() {
             for name in flag.names() {
                 assert!(long_names.insert(name), "--{name} twice");
                 assert!(
@@ -270,6 +297,14 @@ mod tests {
             }
             assert!(!flag.help.is_empty(), "--{} has no help", flag.long);
             assert!(flag.help.lines().all(|line| line.len() <= 50), "help of --{}", flag.long);
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_texts_present() {
+        check(&PASST);
+        check(&crate::pesto::FLAGS);
+        for flag in all() {
             let value = matches!(flag.action, Action::Value(_));
             assert!(!value || flag.takes_value(), "--{}", flag.long);
             let switch = matches!(flag.action, Action::Switch(_) | Action::Help | Action::Version);
@@ -280,15 +315,17 @@ mod tests {
     #[test]
     fn abbreviations() {
         let one = |name: &str| {
-            let Long::One(flag, full) = long(OsStr::new(name)) else { panic!("{name}") };
+            let Long::One(flag, full) = PASST.long(OsStr::new(name)) else { panic!("{name}") };
             (flag.long, full)
         };
         assert_eq!(one("vers"), ("version", "version"));
         assert_eq!(one("netns"), ("netns", "netns"));
         assert_eq!(one("dns"), ("dns", "dns"));
         assert_eq!(one("sock"), ("socket", "socket"));
-        assert!(matches!(long(OsStr::new("nosuch")), Long::None));
-        let Long::Several(names) = long(OsStr::new("no-dhcp-")) else { panic!("not ambiguous") };
+        assert!(matches!(PASST.long(OsStr::new("nosuch")), Long::None));
+        let Long::Several(names) = PASST.long(OsStr::new("no-dhcp-")) else {
+            panic!("not ambiguous")
+        };
         assert_eq!(names, ["dhcp-dns", "dhcp-search"].map(|name| format!("no-{name}")));
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! The rules are those of glibc's `getopt_long` with an option string that starts with `+`: long
 //! names may be abbreviated, short options clustered, values attached or separate, and the first
-//! argument that is no option ends the options. Its messages are kept to the letter, because callers
-//! look for them. `lexopt` cuts the arguments into pieces; names are resolved by [`crate::flags`].
+//! argument that is no option ends the options. (For [`crate::pesto`] there is no `+`: options may
+//! follow.) Its messages are kept to the letter, because callers look for them. `lexopt` cuts the
+//! arguments into pieces; names are resolved by [`crate::flags`].
 
 mod number;
 mod user;
@@ -12,7 +13,7 @@ mod value;
 use std::ffi::{OsStr, OsString};
 
 pub use self::value::{Given, Lookup};
-use crate::flags::{self, Action, Flag, Long};
+use crate::flags::{self, Action, Flag, Flags, Long};
 use crate::said::{Mode, Said};
 
 /// Why a command line was refused. The exit status is 1 in every case.
@@ -32,7 +33,7 @@ impl Refusal {
     }
 
     /// A mistake in the use of options as such: the usage follows.
-    fn usage(line: String) -> Self {
+    pub(crate) fn usage(line: String) -> Self {
         Self { line, usage: true }
     }
 }
@@ -50,9 +51,9 @@ pub enum Request {
 
 /// One option as it stands on the command line.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct Found<A: 'static = Action> {
     /// The option.
-    pub flag: &'static Flag,
+    pub flag: &'static Flag<A>,
     /// As it was meant: `-t`, or `--tcp-ports` in full even if it was abbreviated.
     pub option: String,
     /// The value, if it takes one.
@@ -61,33 +62,50 @@ pub struct Found {
 
 /// Reads options one by one, as `getopt_long` does.
 #[derive(Debug)]
-pub struct Options<'a> {
+pub struct Options<'a, A: 'static = Action> {
+    flags: &'static Flags<A>,
+    /// Whether options may follow other arguments.
+    permute: bool,
     argv0: &'a str,
     parser: lexopt::Parser,
     rest: Vec<OsString>,
 }
 
 impl<'a> Options<'a> {
-    /// Options of `args`, which does not include the program's name; that is `argv0`.
+    /// Options of passt and pasta in `args`, which does not include the program's name; that is
+    /// `argv0`. The first argument that is none ends them.
     pub fn new(argv0: &'a str, args: impl IntoIterator<Item = OsString>) -> Self {
+        Self { permute: false, ..Options::permuting(&flags::PASST, argv0, args) }
+    }
+}
+
+impl<'a, A> Options<'a, A> {
+    /// Options out of `flags` that may stand between other arguments, up to `--`.
+    pub fn permuting(
+        flags: &'static Flags<A>,
+        argv0: &'a str,
+        args: impl IntoIterator<Item = OsString>,
+    ) -> Self {
         // Collected here: a lexopt parser over a lazy iterator could not look ahead.
         let args: Vec<OsString> = args.into_iter().collect();
         let mut parser = lexopt::Parser::from_args(args);
         // To getopt, `-m=1500` has the value `=1500`.
         parser.set_short_equals(false);
-        Self { argv0, parser, rest: Vec::new() }
+        Self { flags, permute: true, argv0, parser, rest: Vec::new() }
     }
 
-    /// The next option; `None` at the first argument that is none, after `--`, or at the end.
-    pub fn next_option(&mut self) -> Result<Option<Found>, Refusal> {
+    /// The next option; `None` at the end of the options.
+    pub fn next_option(&mut self) -> Result<Option<Found<A>>, Refusal> {
         let unexpected = |err: lexopt::Error| Refusal::usage(format!("{}: {err}", self.argv0));
         // The borrow of the argument ends here, before the parser is asked for a value.
-        let (long, short) = match self.parser.next().map_err(unexpected)? {
-            None => return Ok(None),
-            Some(lexopt::Arg::Long(name)) => (Some(name.to_owned()), None),
-            Some(lexopt::Arg::Short(name)) => (None, Some(name)),
-            Some(lexopt::Arg::Value(first)) => {
-                self.rest.push(first);
+        let (long, short) = loop {
+            match self.parser.next().map_err(unexpected)? {
+                None => return Ok(None),
+                Some(lexopt::Arg::Long(name)) => break (Some(name.to_owned()), None),
+                Some(lexopt::Arg::Short(name)) => break (None, Some(name)),
+                Some(lexopt::Arg::Value(other)) => self.rest.push(other),
+            }
+            if !self.permute {
                 return Ok(None);
             }
         };
@@ -98,7 +116,7 @@ impl<'a> Options<'a> {
         }
     }
 
-    /// The arguments behind the options.
+    /// The arguments that are no options.
     #[must_use]
     pub fn rest(mut self) -> Vec<OsString> {
         if let Ok(more) = self.parser.raw_args() {
@@ -107,7 +125,7 @@ impl<'a> Options<'a> {
         self.rest
     }
 
-    fn long(&mut self, typed: &str) -> Result<Found, Refusal> {
+    fn long(&mut self, typed: &str) -> Result<Found<A>, Refusal> {
         let attached = self.parser.optional_value();
         // glibc names an option it does not know together with its value.
         let whole = || match &attached {
@@ -115,7 +133,7 @@ impl<'a> Options<'a> {
             None => typed.to_owned(),
         };
         let argv0 = self.argv0;
-        let (flag, name) = match flags::long(OsStr::new(typed)) {
+        let (flag, name) = match self.flags.long(OsStr::new(typed)) {
             Long::One(flag, name) => (flag, name),
             Long::None => {
                 return Err(Refusal::usage(format!(
@@ -147,9 +165,9 @@ impl<'a> Options<'a> {
         Ok(Found { flag, option, value })
     }
 
-    fn short(&mut self, name: char) -> Result<Found, Refusal> {
+    fn short(&mut self, name: char) -> Result<Found<A>, Refusal> {
         let argv0 = self.argv0;
-        let Some(flag) = flags::short(name) else {
+        let Some(flag) = self.flags.short(name) else {
             return Err(Refusal::usage(format!("{argv0}: invalid option -- '{name}'")));
         };
         let value = if flag.takes_value() {

@@ -38,7 +38,7 @@ fn program(argv0: &str, args: impl Iterator<Item = OsString>) -> anyhow::Result<
     }
     match request {
         Ok(Request::Help) => print(&help::text(mode, argv0)),
-        Ok(Request::Version) => print(&version::text(mode)),
+        Ok(Request::Version) => print(&version::text(mode.name())),
         Ok(Request::Run(said)) => match mode {
             Mode::Passt => anyhow::bail!("passt mode is not available in this version"),
             Mode::Pasta => return super::run(mode, &said),

@@ -1,0 +1,12 @@
+# Generated from the table of flags.
+complete -c pesto -s d -l debug -d 'Tell what is going on, on standard error'
+complete -c pesto -s s -l show -d 'Print the rules before and after a change'
+complete -c pesto -s h -l help -d 'Print this text and end'
+complete -c pesto -l version -d 'Print the version and end'
+complete -c pesto -s A -l add -d 'Add the rules that follow to those there are'
+complete -c pesto -s D -l delete -d 'Delete the rules that follow'
+complete -c pesto -s C -l clear -x -a 'HOST SPLICE' -d 'Delete all rules of a table: HOST or SPLICE'
+complete -c pesto -s t -l tcp-ports -x -a 'none all auto' -d 'TCP ports forwarded to the guest'
+complete -c pesto -s u -l udp-ports -x -a 'none all auto' -d 'UDP ports forwarded to the guest'
+complete -c pesto -s T -l tcp-ns -x -a 'none all auto' -d 'TCP ports forwarded to the host (pasta)'
+complete -c pesto -s U -l udp-ns -x -a 'none all auto' -d 'UDP ports forwarded to the host (pasta)'

@@ -1,0 +1,7 @@
+//! The client of the configuration socket.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::pesto::main()
+}
