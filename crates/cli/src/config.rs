@@ -5,6 +5,7 @@
 //! see, complete with all defaults and with what one choice implies for another.
 
 mod dns;
+mod forwarding;
 mod network;
 
 use std::ffi::OsString;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use wire::ethernet::MacAddr;
 
+pub use self::forwarding::Forwarding;
 pub use self::network::{Copying, Network, Note};
 use crate::said::{Said, User};
 

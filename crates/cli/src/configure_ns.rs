@@ -47,6 +47,20 @@ pub struct GuestInterface {
     pub ipv6: bool,
 }
 
+/// Brings up the loopback interface of the network namespace of the calling thread.
+///
+/// # Errors
+/// Those of netlink.
+pub fn bring_up_loopback() -> Result<Netlink> {
+    let mut netlink =
+        Netlink::open().map_err(|error| failure("Failed to open netlink socket", &error))?;
+    let up = LinkChange { up: Some(true), ..LinkChange::default() };
+    netlink
+        .change_link(LOOPBACK, &up)
+        .map_err(|error| failure("Couldn't bring up loopback interface in namespace", &error))?;
+    Ok(netlink)
+}
+
 /// Opens the tap in the network namespace of the calling thread and configures what was asked for.
 ///
 /// # Errors
@@ -56,12 +70,7 @@ pub fn set_up(
     discovery: &Discovery,
     mac: Option<MacAddr>,
 ) -> Result<GuestInterface> {
-    let mut netlink =
-        Netlink::open().map_err(|error| failure("Failed to open netlink socket", &error))?;
-    let up = LinkChange { up: Some(true), ..LinkChange::default() };
-    netlink
-        .change_link(LOOPBACK, &up)
-        .map_err(|error| failure("Couldn't bring up loopback interface in namespace", &error))?;
+    let mut netlink = bring_up_loopback()?;
     let name = network.ns_interface.as_str();
     let lookup = |error| failure("Couldn't find interface in namespace", &error);
     let existing = netlink.link_named(name).map_err(lookup)?;

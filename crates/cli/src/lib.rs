@@ -15,6 +15,7 @@ pub mod pesto;
 pub mod report;
 pub mod resolv;
 pub mod said;
+pub mod spec;
 pub mod start;
 pub mod version;
 

@@ -5,37 +5,26 @@ pub mod stats;
 use std::fmt::{Display, Write as _};
 
 use stack::config::{Config, Ipv4Config, Ipv6Config};
+use stack::rule::Table;
 
-use crate::config::Network;
+use crate::config::{Forwarding, Network};
 use crate::said::Mode;
 
 /// The start-up block: what the guest's network looks like, line by line, each ended by a newline.
 #[must_use]
-pub fn block(mode: Mode, network: &Network) -> String {
-    let config = &network.stack;
+pub fn block(mode: Mode, network: &Network, forwarding: &Forwarding) -> String {
     let mut block = Block::default();
-    block.families("Template interface", &network.template4, &network.template6);
-    block.families("Outbound interface", &network.outbound_if4, &network.outbound_if6);
-    if let Some(addr) = config.v4.as_ref().and_then(|v4| v4.addr_out) {
-        block.line(format_args!("Outbound IPv4 address: {addr}"));
+    if let Some(path) = &forwarding.configuration {
+        block.line(format_args!("Configuration socket: {}", path.display()));
     }
-    if let Some(addr) = config.v6.as_ref().and_then(|v6| v6.addr_out) {
-        block.line(format_args!("Outbound IPv6 address: {addr}"));
-    }
-    if mode == Mode::Pasta {
-        block.line(format_args!("Namespace interface: {}", network.ns_interface));
-    }
-    block.line("MAC:");
-    block.item("host", config.our_mac);
-    if let Some(v4) = &config.v4 {
-        block.ipv4(config, v4);
-    }
-    if let Some(v6) = &config.v6 {
-        block.ipv6(config, v6);
+    if !forwarding.splice_only {
+        block.network(mode, network);
     }
     block.line("Inbound forwarding rules (HOST):");
+    block.rules(&forwarding.inbound);
     if mode == Mode::Pasta {
         block.line("Outbound forwarding rules (SPLICE):");
+        block.rules(&forwarding.outbound);
     }
     block.0
 }
@@ -44,6 +33,35 @@ pub fn block(mode: Mode, network: &Network) -> String {
 struct Block(String);
 
 impl Block {
+    fn network(&mut self, mode: Mode, network: &Network) {
+        let config = &network.stack;
+        self.families("Template interface", &network.template4, &network.template6);
+        self.families("Outbound interface", &network.outbound_if4, &network.outbound_if6);
+        if let Some(addr) = config.v4.as_ref().and_then(|v4| v4.addr_out) {
+            self.line(format_args!("Outbound IPv4 address: {addr}"));
+        }
+        if let Some(addr) = config.v6.as_ref().and_then(|v6| v6.addr_out) {
+            self.line(format_args!("Outbound IPv6 address: {addr}"));
+        }
+        if mode == Mode::Pasta {
+            self.line(format_args!("Namespace interface: {}", network.ns_interface));
+        }
+        self.line("MAC:");
+        self.item("host", config.our_mac);
+        if let Some(v4) = &config.v4 {
+            self.ipv4(config, v4);
+        }
+        if let Some(v6) = &config.v6 {
+            self.ipv6(config, v6);
+        }
+    }
+
+    fn rules(&mut self, table: &Table) {
+        for rule in table.rules() {
+            self.line(format_args!("    {rule}"));
+        }
+    }
+
     fn line(&mut self, line: impl Display) {
         // A String takes whatever is written to it.
         let _ = writeln!(self.0, "{line}");

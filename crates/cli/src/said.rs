@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
+use stack::rule::{Pif, Protocol};
 use wire::ethernet::MacAddr;
 
 /// The personality, chosen by the name under which the program was started.
@@ -88,6 +89,19 @@ pub struct Dns {
     pub host4: Option<Ipv4Addr>,
     /// `--dns-host`, IPv6.
     pub host6: Option<Ipv6Addr>,
+}
+
+/// A port specifier, not looked into yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// Where flows begin.
+    pub pif: Pif,
+    /// Whose ports.
+    pub protocol: Protocol,
+    /// The option as it was meant: `-t`, `--tcp-ports`.
+    pub option: String,
+    /// Its value.
+    pub value: String,
 }
 
 /// The command line, option by option.
@@ -193,6 +207,18 @@ pub struct Said {
     pub no_copy_routes: bool,
     /// `--no-copy-addrs`.
     pub no_copy_addrs: bool,
+    /// `-t`, `-u`, `-T`, `-U`, in order.
+    pub forwards: Vec<Forward>,
+    /// `--freebind`.
+    pub freebind: bool,
+    /// `--host-lo-to-ns-lo`.
+    pub host_lo_to_ns_lo: bool,
+    /// `--no-splice`.
+    pub no_splice: bool,
+    /// `--splice-only`.
+    pub splice_only: bool,
+    /// `-c`.
+    pub conf_path: Option<PathBuf>,
     /// A single numeric argument: the process whose namespaces are meant.
     pub pid: Option<i32>,
     /// Other arguments: the command to run, with its own arguments.

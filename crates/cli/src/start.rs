@@ -6,6 +6,7 @@
 
 pub mod drop;
 mod entry;
+mod ports;
 mod settings;
 
 use std::fs::File;
@@ -25,7 +26,7 @@ use sys::privileges::{self, Identity};
 use sys::process::{Child, Inherited};
 use sys::socket::Device;
 
-use crate::config::{Network, Run};
+use crate::config::{Forwarding, Network, Run};
 use crate::configure_ns::{self, GuestInterface};
 use crate::discover::{self, Discovery, Template};
 use crate::namespace::{self, Entered, Named};
@@ -38,7 +39,7 @@ pub use self::entry::main;
 ///
 /// # Errors
 /// When the start fails; afterwards, when moving packets does.
-pub fn run(mode: Mode, said: &Said) -> Result<u8> {
+pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
     // What was handed to us by descriptor is opened before we close what else we inherited.
     let run = Run::new(said);
     fail("Couldn't open standard descriptors", sys::fd::ensure_standard())?;
@@ -49,30 +50,30 @@ pub fn run(mode: Mode, said: &Said) -> Result<u8> {
 
     // The host's network, and the one the guest will see.
     let identity = identity_to_assume(&run)?;
-    let discovery = discover::discover(said)?;
+    let discovery =
+        if forwarding.splice_only { Discovery::default() } else { discover::discover(said)? };
     let mut network = Network::new(mode, said, &discovery.host, duid_time());
-    tell_choices(&discovery, &network);
+    if !forwarding.splice_only {
+        tell_choices(&discovery, &network);
+    }
 
     // Everything that takes privileges we have now.
     let pid_file = run.pid_file.as_deref().map(open_pid_file).transpose()?;
     let pcap = run.pcap.as_deref().and_then(open_pcap);
     let watch = named.watch(&run)?;
+    let outside_scope = network.stack.v6.as_ref().map_or(0, |v6| v6.scope_id);
+    let outside = ports::outside(forwarding, outside_scope)?;
     let stay_outside = identity.is_some() && privileges::is_administrator();
     let Entered { network: namespace, mut command } =
         namespace::enter(named, &run, &inherited, stay_outside)?;
-    let guest = set_up_guest(&namespace, &network, &discovery, &run)?;
-    // Open, it would keep its file from being unmounted.
-    drop(namespace);
+    let (guest, inside) = set_up_guest(&namespace, &network, &discovery, &run, forwarding)?;
     let neighbours = follow_neighbours(&network, &discovery);
     let random = random()?;
-    without_impossible(&mut network, &guest);
-    for line in report::block(mode, &network).lines() {
-        log::info!("{line}");
+    if let Some(guest) = &guest {
+        without_impossible(&mut network, guest);
     }
-
-    // Nothing below needs them.
-    for stage in drop::STAGES {
-        fail(stage.failure(), stage.take(identity))?;
+    for line in report::block(mode, &network, forwarding).lines() {
+        log::info!("{line}");
     }
 
     let (background, pid_file) = if run.foreground {
@@ -87,27 +88,33 @@ pub fn run(mode: Mode, said: &Said) -> Result<u8> {
         }
     };
 
-    // After the last fork: what watches signals and descriptors watches those of its process.
+    // After the last fork: it takes no threads along. Nothing further down needs a privilege.
+    let inside_scope = guest.as_ref().map_or(0, |guest| guest.index);
+    let scopes = (outside_scope, inside_scope);
+    let ports = ports::together(forwarding, (outside, inside), scopes, namespace, identity)?;
+    for stage in drop::STAGES {
+        fail(stage.failure(), stage.take(identity))?;
+    }
+
+    // What watches signals and descriptors watches those of its process.
     let release = command.as_mut().and_then(Child::take_release);
     let host = host_options(&network);
     let settings = settings::read(random.seed);
     // With its PID namespace a command takes along whoever else is in the network namespace.
-    let last_tap = match command.as_ref().filter(|_| run.pid_namespace) {
-        Some(_) => Some(fail("Couldn't duplicate descriptor", guest.tap.try_clone())?),
+    let last_tap = match guest.as_ref().filter(|_| command.is_some() && run.pid_namespace) {
+        Some(guest) => Some(fail("Couldn't duplicate descriptor", guest.tap.try_clone())?),
         None => None,
     };
-    let own_mtu = u16::try_from(guest.mtu).unwrap_or(u16::MAX);
+    let own_mtu = guest.as_ref().and_then(|guest| u16::try_from(guest.mtu).ok());
+    let (guest_mac, link_local) = guest.as_ref().map(|guest| (guest.mac, guest.link_local)).unzip();
     let worker = Worker::new(Parts {
-        mtu: network.stack.mtu.unwrap_or(own_mtu),
-        tap: guest.tap,
+        mtu: network.stack.mtu.or(own_mtu).unwrap_or(u16::MAX),
+        tap: guest.map(|guest| guest.tap),
         config: Arc::new(network.stack),
         secret: Secret::new(random.key),
-        settings: stack::Settings {
-            guest_mac: Some(guest.mac),
-            link_local_seen: guest.link_local,
-            ..settings
-        },
+        settings: stack::Settings { guest_mac, link_local_seen: link_local.flatten(), ..settings },
         host,
+        forwarding: ports,
         pcap,
         watch,
         child: command,
@@ -187,15 +194,25 @@ fn open_pcap(path: &Path) -> Option<File> {
     }
 }
 
-/// Makes and configures the guest's interface, on a thread that visits its namespace.
+/// Makes and configures the guest's interface, if there is to be one, and listens there, on a thread that
+/// visits its namespace.
 fn set_up_guest(
     namespace: &OwnedFd,
     network: &Network,
     discovery: &Discovery,
     run: &Run,
-) -> Result<GuestInterface> {
+    forwarding: &Forwarding,
+) -> Result<(Option<GuestInterface>, ports::Inside)> {
     let visit = netns::in_network(namespace.as_fd(), || {
-        configure_ns::set_up(network, discovery, run.ns_mac)
+        let guest = if forwarding.splice_only {
+            configure_ns::bring_up_loopback()?;
+            None
+        } else {
+            Some(configure_ns::set_up(network, discovery, run.ns_mac)?)
+        };
+        let scope_id = guest.as_ref().map_or(0, |guest| guest.index);
+        let inside = ports::inside(forwarding, scope_id)?;
+        Ok((guest, inside))
     });
     fail("Couldn't switch to pasta namespaces", visit)?
 }
@@ -301,17 +318,7 @@ fn fail<T>(what: &str, result: io::Result<T>) -> Result<T> {
     result.map_err(|error| failure(what, &error))
 }
 
-/// The C library's text for an error, as other programs show it: without Rust's number behind it.
-pub(crate) fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    match error.raw_os_error() {
-        Some(number) => match text.strip_suffix(&format!(" (os error {number})")) {
-            Some(text) => text.to_owned(),
-            None => text,
-        },
-        None => text,
-    }
-}
+pub(crate) use sys::reason;
 
 #[cfg(test)]
 mod tests {
@@ -320,9 +327,7 @@ mod tests {
     #[test]
     fn reasons_are_what_others_look_for() {
         let missing = io::Error::from_raw_os_error(2);
-        assert_eq!(reason(&missing), "No such file or directory");
         assert_eq!(failure("X", &missing).to_string(), "X: No such file or directory");
-        assert_eq!(reason(&io::Error::other("own words")), "own words");
     }
 
     #[test]

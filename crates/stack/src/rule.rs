@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
 /// Most rules of a table.
 pub const MAX_RULES: usize = 255;
@@ -180,6 +181,59 @@ impl fmt::Display for Rule {
         }
         Ok(())
     }
+}
+
+/// A text that does not show a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("Not a forwarding rule")]
+pub struct NotARule;
+
+/// Reads what [`fmt::Display`] shows.
+impl FromStr for Rule {
+    type Err = NotARule;
+
+    fn from_str(text: &str) -> Result<Self, NotARule> {
+        read(text).ok_or(NotARule)
+    }
+}
+
+fn read(text: &str) -> Option<Rule> {
+    let (protocol, rest) = text.split_once(" [")?;
+    let protocol = Protocol::ALL.into_iter().find(|known| known.name() == protocol)?;
+    let (listen, rest) = rest.split_once(']')?;
+    let listen = match listen {
+        "*" => Listen::DualStack,
+        address => Listen::On(address.parse().ok()?),
+    };
+    let (place, rest) = rest.split_once("  =>  ")?;
+    let (device, ports) = place.rsplit_once(':')?;
+    let device = match device.strip_prefix('%') {
+        Some(device) => Some(device.to_owned()),
+        None if device.is_empty() => None,
+        None => return None,
+    };
+    let range = |text: &str| -> Option<(u16, u16)> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        Some((first.parse().ok()?, last.parse().ok()?))
+    };
+    let (first, last) = range(ports)?;
+    let (to, flags) = rest.split_once(' ')?;
+    let (target, to) = match to.rsplit_once(':') {
+        Some((target, to)) => (Some(target.parse().ok()?), to),
+        None => (None, to),
+    };
+    let (to, to_last) = range(to)?;
+    let (best_effort, flags) = match flags.strip_prefix(" (best effort)") {
+        Some(rest) => (true, rest),
+        None => (false, flags),
+    };
+    let scan = match flags {
+        "" => false,
+        " (auto-scan)" => true,
+        _ => return None,
+    };
+    let rule = Rule { protocol, listen, device, first, last, to, target, best_effort, scan };
+    (rule.target_port(last) == to_last).then_some(rule)
 }
 
 /// What the rules of a table may ask for.
@@ -424,6 +478,21 @@ mod tests {
         let mut v6 = rule(on("::1"), 22, 22, 80);
         (v6.protocol, v6.target) = (Protocol::Udp, Some("2001:db8::1".parse().unwrap()));
         assert_eq!(v6.to_string(), "UDP [::1]:22  =>  2001:db8::1:80 ");
+    }
+
+    #[test]
+    fn what_is_shown_can_be_read() {
+        for text in [
+            "TCP [*]%lo:1-32767  =>  1-32767  (best effort) (auto-scan)",
+            "UDP [::1]:22  =>  2001:db8::1:80 ",
+            "TCP [192.0.2.1]%eth0.2:80-90  =>  8080-8090  (auto-scan)",
+        ] {
+            assert_eq!(text.parse::<Rule>().map(|rule| rule.to_string()).as_deref(), Ok(text));
+        }
+        for text in ["", "TCP", "TCP [*]:80  =>  80", "SCTP [*]:80  =>  80 ", "TCP [*]x:1  =>  1 "]
+        {
+            assert_eq!(text.parse::<Rule>(), Err(NotARule), "{text}");
+        }
     }
 
     #[test]

@@ -103,7 +103,13 @@ pub(super) const FLAGS: &[Flag] = &[
         short: Some('c'),
         metavar: Some("PATH"),
         help: "Accept changes of the forwarding rules here",
+        man: "A UNIX domain socket is made at PATH, for pesto(1). Whoever may write to it may change which \
+              ports are forwarded, and where to; it is left in place at the end.",
         complete: Complete::File,
+        action: Action::Value(|said, given| {
+            said.conf_path = Some(given.socket_path("Invalid configuration path")?);
+            Ok(())
+        }),
         ..BASE
     },
     Flag {

@@ -111,7 +111,4 @@ pub(super) const FLAGS: &[Flag] = &[
         }),
         ..BASE
     },
-    Flag { long: "host-lo-to-ns-lo", help: "Forward host loopback to namespace loopback", ..BASE },
-    Flag { long: "no-splice", help: "Send loopback traffic through the tap, too", ..BASE },
-    Flag { long: "splice-only", help: "Forward loopback traffic only, without a tap", ..BASE },
 ];

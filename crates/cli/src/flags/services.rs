@@ -186,7 +186,6 @@ pub(super) const FLAGS: &[Flag] = &[
         action: Action::Switch(|said| said.no_ra = true),
         ..BASE
     },
-    Flag { long: "freebind", help: "Let ports be bound to any address", ..BASE },
 ];
 
 fn dns(said: &mut Said, given: &Given<'_>) -> Result<(), Refusal> {

@@ -14,7 +14,7 @@ use std::ffi::{OsStr, OsString};
 
 pub use self::value::{Given, Lookup};
 use crate::flags::{self, Action, Flag, Flags, Long};
-use crate::said::{Mode, Said};
+use crate::said::{Families, Mode, Said};
 
 /// Why a command line was refused. The exit status is 1 in every case.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -232,6 +232,13 @@ fn options(
     }
     arguments(mode, options.rest(), said)?;
     agreement(mode, said)?;
+    if !lookup.has_ipv6() {
+        match said.families {
+            Families::Both => said.families = Families::Ipv4,
+            Families::Ipv4 => {}
+            Families::Ipv6 => return Err(Refusal::line("IPv6 sockets are not available")),
+        }
+    }
     Ok(None)
 }
 
@@ -269,6 +276,12 @@ fn agreement(mode: Mode, said: &Said) -> Result<(), Refusal> {
     }
     if said.no_copy_addrs && !said.config_net {
         return refuse("--no-copy-addrs needs --config-net");
+    }
+    if said.no_splice && said.host_lo_to_ns_lo {
+        return refuse("--host-lo-to-ns-lo is incompatible with --no-splice");
+    }
+    if said.no_splice && said.splice_only {
+        return refuse("--splice-only is incompatible with --no-splice");
     }
     let spawns = mode == Mode::Pasta && said.pid.is_none() && said.netns.is_none();
     if said.no_pidns && !spawns {

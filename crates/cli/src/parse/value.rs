@@ -14,6 +14,8 @@ use crate::said::{Said, User};
 const MAX_MTU: u16 = 65_521;
 /// Bytes of a path at most, without the final zero (`PATH_MAX`).
 const MAX_PATH: usize = 4095;
+/// Bytes of the path of a UNIX domain socket at most, without the final zero (`sun_path`).
+const MAX_SOCKET_PATH: usize = 107;
 /// Bytes of an interface name at most, without the final zero (`IFNAMSIZ`).
 const MAX_INTERFACE: usize = 15;
 /// Bytes of a host name at most (RFC 1035 §2.3.4, in text form).
@@ -25,6 +27,14 @@ pub trait Lookup {
     fn interface_index(&self, name: &str) -> io::Result<u32>;
     /// Contents of a text file.
     fn read_text(&self, path: &Path) -> io::Result<String>;
+    /// Whether sockets may be bound to an interface (`SO_BINDTODEVICE`).
+    fn can_bind_device(&self) -> bool {
+        true
+    }
+    /// Whether there are IPv6 sockets.
+    fn has_ipv6(&self) -> bool {
+        true
+    }
 }
 
 /// The value of an option as it was typed.
@@ -103,6 +113,14 @@ impl<'a> Given<'a> {
         Ok(PathBuf::from(self.value))
     }
 
+    /// A path that fits into the address of a UNIX domain socket.
+    pub fn socket_path(&self, wrong: &str) -> Result<PathBuf, Refusal> {
+        if self.value.is_empty() || self.value.len() > MAX_SOCKET_PATH {
+            return self.refuse(wrong);
+        }
+        Ok(PathBuf::from(self.value))
+    }
+
     /// A name that an interface could have.
     pub fn interface_name(&self) -> Result<String, Refusal> {
         const WRONG: &str = "Invalid interface name";
@@ -119,7 +137,7 @@ impl<'a> Given<'a> {
         let name = self.text(WRONG)?;
         match self.lookup.interface_index(name) {
             Ok(_) => Ok(name.to_owned()),
-            Err(err) => Err(Refusal::line(format!("{WRONG} {name}: {}", reason(&err)))),
+            Err(err) => Err(Refusal::line(format!("{WRONG} {name}: {}", sys::reason(&err)))),
         }
     }
 
@@ -210,16 +228,6 @@ impl<'a> Given<'a> {
         let read = |path: &str| self.lookup.read_text(Path::new(path)).unwrap_or_default();
         user::resolve(text, &read("/etc/passwd"), &read("/etc/group"))
             .ok_or_else(|| self.refusal(WRONG))
-    }
-}
-
-/// The kernel's words for an error, without the number that Rust adds.
-#[must_use]
-fn reason(err: &io::Error) -> String {
-    let text = err.to_string();
-    match text.rfind(" (os error ") {
-        Some(end) => text.get(..end).unwrap_or_default().to_owned(),
-        None => text,
     }
 }
 

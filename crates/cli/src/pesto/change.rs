@@ -2,10 +2,10 @@
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use control::PifTable;
-use stack::rule::{Pif, Protocol, Rule, Table};
+use stack::rule::{Pif, Rule, Table};
 
-use super::expand::expand;
 use super::request::Command;
+use crate::spec::{Ephemeral, Expansion};
 
 /// What rules on the command line do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,10 @@ enum Mode {
 pub(super) fn apply(commands: &[Command], received: &[PifTable]) -> Result<Vec<PifTable>> {
     let mut tables = received.to_vec();
     let mut mode = Mode::Replace;
+    let ephemeral = Ephemeral::read().unwrap_or_else(|warning| {
+        log::warn!("{warning}");
+        Ephemeral::default()
+    });
     // Tables whose former rules were cleared.
     let mut cleared: Vec<Pif> = Vec::new();
     for command in commands {
@@ -48,7 +52,11 @@ pub(super) fn apply(commands: &[Command], received: &[PifTable]) -> Result<Vec<P
                     entry.table.clear();
                     cleared.push(*pif);
                 }
-                rules(mode, entry, *protocol, option, spec)?;
+                let (pif, caps) = (entry.pif, entry.caps);
+                let (option, text, ephemeral) = (option.as_str(), spec.as_str(), &ephemeral);
+                let expansion =
+                    Expansion { option, text, protocol: *protocol, pif, caps, ephemeral };
+                rules(mode, entry, &expansion)?;
             }
         }
     }
@@ -56,35 +64,20 @@ pub(super) fn apply(commands: &[Command], received: &[PifTable]) -> Result<Vec<P
 }
 
 /// Obeys one specifier.
-fn rules(
-    mode: Mode,
-    entry: &mut PifTable,
-    protocol: Protocol,
-    option: &str,
-    spec: &str,
-) -> Result<()> {
-    if spec == "none" && has(&entry.table, protocol) {
-        bail!("{option} none conflicts with previous options");
-    }
-    let rules =
-        expand(option, spec, protocol, entry.pif, entry.caps).map_err(|line| anyhow!(line))?;
-    for rule in rules {
+fn rules(mode: Mode, entry: &mut PifTable, expansion: &Expansion<'_>) -> Result<()> {
+    let table = &mut entry.table;
+    expansion.check_none(table).map_err(|line| anyhow!(line))?;
+    for rule in expansion.rules().map_err(|line| anyhow!(line))? {
         match mode {
-            Mode::Delete => delete(&mut entry.table, &rule)?,
+            Mode::Delete => delete(table, &rule)?,
             // Who adds a rule again, after an interruption perhaps, has what he wants.
-            Mode::Add if entry.table.rules().contains(&rule) => {}
+            Mode::Add if table.rules().contains(&rule) => {}
             Mode::Add | Mode::Replace => {
-                let shown = rule.to_string();
-                let added = entry.table.add(rule, entry.caps);
-                added.map_err(|error| anyhow!("{error}\nUnable to add rule {shown}"))?;
+                expansion.add_rule(table, rule).map_err(|line| anyhow!(line))?;
             }
         }
     }
     Ok(())
-}
-
-fn has(table: &Table, protocol: Protocol) -> bool {
-    table.rules().iter().any(|rule| rule.protocol == protocol)
 }
 
 fn delete(table: &mut Table, rule: &Rule) -> Result<()> {

@@ -6,7 +6,6 @@
 
 mod change;
 mod client;
-mod expand;
 mod flags;
 mod man;
 mod request;

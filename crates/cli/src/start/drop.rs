@@ -53,6 +53,25 @@ impl Stage {
     }
 }
 
+/// Takes the steps for a thread that stays in the guest's namespace: all of them, except that it may keep
+/// the capability to listen on low ports there.
+///
+/// # Errors
+/// Those of the system calls.
+pub fn in_namespace(identity: Option<Identity>, low_ports: bool) -> io::Result<()> {
+    if low_ports && identity.is_some() {
+        privileges::survive_change_of_user()?;
+    }
+    STAGES.iter().try_for_each(|stage| match stage {
+        Stage::Capabilities if low_ports => privileges::keep_low_ports(),
+        Stage::Bounding
+        | Stage::Identity
+        | Stage::Dumping
+        | Stage::NewPrivileges
+        | Stage::Capabilities => stage.take(identity),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use sys::netlink::Netlink;
 
+use crate::config::Forwarding;
 use crate::parse::{self, Lookup, Request};
 use crate::said::Mode;
 use crate::{help, version};
@@ -39,10 +40,20 @@ fn program(argv0: &str, args: impl Iterator<Item = OsString>) -> anyhow::Result<
     match request {
         Ok(Request::Help) => print(&help::text(mode, argv0)),
         Ok(Request::Version) => print(&version::text(mode.name())),
-        Ok(Request::Run(said)) => match mode {
-            Mode::Passt => anyhow::bail!("passt mode is not available in this version"),
-            Mode::Pasta => return super::run(mode, &said),
-        },
+        Ok(Request::Run(said)) => {
+            crate::log::start(crate::log::level(&said));
+            let forwarding = match Forwarding::new(mode, &said, &System) {
+                Ok(forwarding) => forwarding,
+                Err(refusal) => {
+                    log::error!("{refusal}");
+                    return Ok(1);
+                }
+            };
+            match mode {
+                Mode::Passt => anyhow::bail!("passt mode is not available in this version"),
+                Mode::Pasta => return super::run(mode, &said, &forwarding),
+            }
+        }
         Err(refusal) => {
             log::error!("{refusal}");
             if refusal.usage {
@@ -72,5 +83,13 @@ impl Lookup for System {
 
     fn read_text(&self, path: &Path) -> io::Result<String> {
         std::fs::read_to_string(path)
+    }
+
+    fn can_bind_device(&self) -> bool {
+        sys::socket::can_bind_device()
+    }
+
+    fn has_ipv6(&self) -> bool {
+        sys::socket::has_ipv6()
     }
 }

@@ -1,0 +1,114 @@
+//! Forwarded ports: their sockets are made while there is privilege for it.
+
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use engine::{Forwarding, Listener, Namespace, Opening, Served, Source, open_table};
+use stack::forward::Splicing;
+use stack::rule::Pif;
+use sys::privileges::Identity;
+
+use super::{drop, fail, failure};
+use crate::config;
+
+/// What is made on the host, before namespaces are entered.
+pub(super) struct Outside {
+    listeners: Vec<Listener>,
+    source: Source,
+    configuration: Option<UnixListener>,
+}
+
+/// What is made in the guest's namespace.
+pub(super) struct Inside {
+    listeners: Vec<Listener>,
+    source: Source,
+}
+
+/// Listens on the host. `scope_id` is the interface of link-local addresses.
+pub(super) fn outside(ports: &config::Forwarding, scope_id: u32) -> Result<Outside> {
+    let opening = Opening { freebind: ports.freebind, scope_id };
+    Ok(Outside {
+        listeners: open_table(Pif::Host, &ports.inbound, opening)?,
+        source: fail("Couldn't look for listening sockets", Source::open())?,
+        configuration: ports.configuration.as_deref().map(listen).transpose()?,
+    })
+}
+
+/// Opens the configuration socket.
+fn listen(path: &Path) -> Result<UnixListener> {
+    let shown = path.display();
+    let listener = match sys::unix::bind(path) {
+        Ok(listener) => listener,
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            bail!("Socket path {shown} already in use");
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            bail!("Socket path {shown} is taken by another kind of file");
+        }
+        Err(error) => {
+            return Err(failure(&format!("Failed to bind UNIX domain socket {shown}"), &error));
+        }
+    };
+    log::info!("UNIX domain socket bound at {shown}");
+    Ok(listener)
+}
+
+/// Listens in the guest's namespace, in which the calling thread is. `scope_id` is the guest's interface.
+pub(super) fn inside(ports: &config::Forwarding, scope_id: u32) -> Result<Inside> {
+    let opening = Opening { freebind: ports.freebind, scope_id };
+    Ok(Inside {
+        listeners: open_table(Pif::Splice, &ports.outbound, opening)?,
+        source: fail("Couldn't look for listening sockets in namespace", Source::open())?,
+    })
+}
+
+/// Puts it all together. From here on a thread lives in the guest's `namespace`, which keeps none of our
+/// privileges but the one to listen on low ports there.
+pub(super) fn together(
+    ports: &config::Forwarding,
+    (outside, inside): (Outside, Inside),
+    (outside_scope, inside_scope): (u32, u32),
+    namespace: OwnedFd,
+    identity: Option<Identity>,
+) -> Result<Forwarding> {
+    let served = |pif, table: &stack::rule::Table, caps, opened, scope_id| Served {
+        pif,
+        table: table.clone(),
+        caps,
+        opened,
+        opening: Opening { freebind: ports.freebind, scope_id },
+    };
+    let follows = |table: &stack::rule::Table| table.rules().iter().any(|rule| rule.scan);
+    let low_ports = follows(&ports.outbound) || ports.configuration.is_some();
+    let rules = !ports.inbound.is_empty() || !ports.outbound.is_empty();
+    let namespace = if rules || ports.configuration.is_some() {
+        let started = Namespace::start(namespace, move || drop::in_namespace(identity, low_ports));
+        Some(fail("Couldn't switch to pasta namespaces", started)?)
+    } else {
+        None
+    };
+    Ok(Forwarding {
+        tables: vec![
+            served(Pif::Host, &ports.inbound, ports.inbound_caps, outside.listeners, outside_scope),
+            served(
+                Pif::Splice,
+                &ports.outbound,
+                ports.outbound_caps,
+                inside.listeners,
+                inside_scope,
+            ),
+        ],
+        splicing: Splicing {
+            on: ports.splice,
+            only: ports.splice_only,
+            to_loopback: ports.host_lo_to_ns_lo,
+            scope_id: inside_scope,
+        },
+        namespace,
+        sources: Some((outside.source, inside.source)),
+        configuration: outside.configuration,
+    })
+}
