@@ -62,6 +62,11 @@ pub(crate) fn network_with(line: &str, resolvers: &[&str]) -> Network {
     Network::new(Mode::Pasta, &said(line), &host(resolvers), 0)
 }
 
+/// The ports that the words of `line` forward.
+pub(crate) fn forwarding_of(line: &str) -> Forwarding {
+    Forwarding::new(Mode::Pasta, &said(line), &Nowhere).unwrap()
+}
+
 fn v4(network: Network) -> Ipv4Config {
     network.stack.v4.unwrap()
 }

@@ -2,6 +2,7 @@ use std::io;
 use std::path::Path;
 
 use proptest::prelude::*;
+use stack::rule::{Pif, Protocol};
 use wire::ethernet::MacAddr;
 
 use super::*;
@@ -357,17 +358,30 @@ fn personalities_keep_their_options() {
 }
 
 #[test]
-fn ports_take_none() {
-    let none = "-t none -u none -T none -U none";
-    assert!(matches!(
-        request(Mode::Pasta, &none.split(' ').collect::<Vec<_>>()),
-        Ok(Request::Run(_))
-    ));
-    assert_eq!(refused("-t 80"), "Port forwarding is not available in this version: -t 80");
+fn ports_are_recorded_in_order() {
+    let said = pasta("-t none --udp-ns=auto -t8080:80 -T 1 -c /run/x --freebind --no-splice");
+    let forwards: Vec<_> = said
+        .forwards
+        .iter()
+        .map(|given| (given.pif, given.protocol, given.option.as_str(), given.value.as_str()))
+        .collect();
     assert_eq!(
-        refused("--udp-ns=auto"),
-        "Port forwarding is not available in this version: --udp-ns auto"
+        forwards,
+        [
+            (Pif::Host, Protocol::Tcp, "-t", "none"),
+            (Pif::Splice, Protocol::Udp, "--udp-ns", "auto"),
+            (Pif::Host, Protocol::Tcp, "-t", "8080:80"),
+            (Pif::Splice, Protocol::Tcp, "-T", "1"),
+        ]
     );
+    assert_eq!(said.conf_path.as_deref(), Some(Path::new("/run/x")));
+    assert!(said.freebind && said.no_splice && !said.splice_only && !said.host_lo_to_ns_lo);
+    assert_eq!(
+        refused("--splice-only --no-splice"),
+        "--splice-only is incompatible with --no-splice"
+    );
+    let long = "x".repeat(108);
+    assert_eq!(refused(&format!("-c {long}")), format!("Invalid configuration path: {long}"));
 }
 
 #[test]
@@ -441,24 +455,13 @@ fn lines_of_real_callers() {
         assert!(said.pid.is_some() || said.netns.is_some(), "{accepted}");
     }
 
-    for (line, named) in [
-        (
-            "--config-net -u 127.0.0.1/5353-5353:53-53 -t 8080-8080:80-80 --netns x",
-            "-u 127.0.0.1/5353-5353:53-53",
-        ),
-        ("--config-net -t ::1/8081-8081:80-80 -u none --netns x", "-t ::1/8081-8081:80-80"),
-        ("--config-net -t 43731-43731:8082-8082 -u none --netns x", "-t 43731-43731:8082-8082"),
-        ("--config-net -T 7777 --mtu 1400 --netns x", "-T 7777"),
-        ("--config-net -t 8085-8085:80-80 -u none --netns x", "-t 8085-8085:80-80"),
-        (
-            "--foreground --stderr --ipv4-only --tcp-ports=auto --udp-ports=auto 4711",
-            "--tcp-ports auto",
-        ),
+    for line in [
+        "--config-net -u 127.0.0.1/5353-5353:53-53 -t 8080-8080:80-80 --netns x",
+        "--config-net -t ::1/8081-8081:80-80 -u none --netns x",
+        "--config-net -T 7777 --mtu 1400 --netns x",
+        "--foreground --stderr --ipv4-only --tcp-ports=auto --udp-ports=auto 4711",
     ] {
-        assert_eq!(
-            refused(line),
-            format!("Port forwarding is not available in this version: {named}")
-        );
+        assert!(!pasta(line).forwards.is_empty(), "{line}");
     }
 }
 

@@ -240,7 +240,7 @@ mod tests {
         let refused = |line| apply(&commands(line), &empty(caps)).unwrap_err().to_string();
         assert_eq!(
             refused("-A -t ::1/80"),
-            "IPv6 forward, but IPv6 not enabled\nUnable to add rule TCP [::1]:80  =>  80 "
+            "IPv6 forward, but IPv6 not enabled\nUnable to add rule TCP [::1]:80  =>  80"
         );
         assert!(refused("-u 53").starts_with("Can't add UDP forwarding rule, UDP not enabled\n"));
         assert!(refused("-t 0").contains("map from port 0"));

@@ -1,16 +1,17 @@
 use super::*;
-use crate::config::tests::network_with;
+use crate::config::tests::{forwarding_of, network_with};
 
 fn block_of(line: &str) -> String {
     let network = network_with(line, &["192.0.2.53", "127.0.0.53", "2001:db8::53"]);
-    block(Mode::Pasta, &network)
+    block(Mode::Pasta, &network, &forwarding_of(line))
 }
 
 #[test]
 fn both_families() {
     assert_eq!(
-        block_of("--netns x"),
+        block_of("--netns x -c /run/x -t 22 -u none -T 80 -U none"),
         "\
+Configuration socket: /run/x
 Template interface: eth0 (IPv4), eth0 (IPv6)
 Namespace interface: eth0
 MAC:
@@ -37,7 +38,9 @@ DNS search list:
     example.test
     sub.example.test
 Inbound forwarding rules (HOST):
+    TCP [*]:22  =>  22\x20
 Outbound forwarding rules (SPLICE):
+    TCP [*]%lo:80  =>  80\x20
 "
     );
 }
@@ -47,7 +50,7 @@ fn little_of_it() {
     assert_eq!(
         block_of(
             "--netns x -4 -I tap0 --no-map-gw --no-dhcp -D none -S none -o 203.0.113.7 \
-             --outbound-if4 eth1 -M 02:00:00:00:00:01"
+             --outbound-if4 eth1 -M 02:00:00:00:00:01 -t none -u none -T none -U none"
         ),
         "\
 Template interface: eth0 (IPv4)
