@@ -65,7 +65,7 @@ fn bash_completes() {
     let Some(names) = complete(&["pasta", "--map-"]) else { return };
     assert_eq!(names, ["--map-host-loopback", "--map-guest-addr"]);
     assert_eq!(complete(&["pasta", "-q", "--config-net", "--mt"]).unwrap(), ["--mtu"]);
-    assert_eq!(complete(&["pasta", "-f", "-t", ""]).unwrap(), ["none"]);
+    assert_eq!(complete(&["pasta", "-f", "-t", ""]).unwrap(), ["none", "all", "auto"]);
     assert_eq!(complete(&["pasta", "--tcp-ports", "=", "no"]).unwrap(), ["none"]);
     assert_eq!(complete(&["pasta", "--netns", "/proc/self/ns/n"]).unwrap(), ["/proc/self/ns/net"]);
     assert_eq!(complete(&["pasta", "-i", "l"]).unwrap(), ["lo"]);

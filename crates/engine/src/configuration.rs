@@ -133,9 +133,12 @@ impl Configuration {
 
     /// When [`poll`](Self::poll) has something to do by itself.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let first = self.order.front().filter(|_| self.order.len() > 1);
-        let patience = first.and_then(|first| self.clients.get(*first)).and_then(|client| {
-            matches!(client.stage, Stage::Shown(_)).then_some(client.since + PATIENCE)
+        let others = self.order.len() > 1;
+        let first = self.order.front().and_then(|first| self.clients.get(*first));
+        let patience = first.and_then(|client| match client.stage {
+            Stage::Waiting => Some(Instant::default()),
+            Stage::Shown(_) => others.then_some(client.since + PATIENCE),
+            Stage::Served => None,
         });
         let accept = self.accept.filter(|_| self.clients.len() < CLIENTS);
         accept.into_iter().chain(patience).min()

@@ -338,7 +338,7 @@ fn tap_gone() -> ExitReason {
     ExitReason::TapGone
 }
 
-fn readiness(event: &Event) -> Readiness {
+pub(crate) fn readiness(event: &Event) -> Readiness {
     let &Event { cookie: _, readable, writable, read_closed, hang_up, error } = event;
     Readiness { readable, writable, read_closed, hang_up, error }
 }

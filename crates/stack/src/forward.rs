@@ -75,11 +75,14 @@ pub fn inbound(
     })
 }
 
-/// Where a flow goes that arrived at a listening socket in the guest's namespace: to the same loopback
-/// address of the host. `None` refuses it: only loopback traffic leaves in this way.
-pub fn outbound(source: SocketAddr, destination: IpAddr, port: u16) -> Option<SocketAddr> {
-    let local = source.ip().is_loopback() && destination.is_loopback() && source.port() != 0;
-    local.then(|| SocketAddr::new(destination, port))
+/// Where a flow goes that arrived at a listening socket in the guest's namespace: to the target address of
+/// its rule or, without one, to the same loopback address of the host. `None` refuses it: only loopback
+/// traffic leaves in this way.
+pub fn outbound(arrival: &Arrival) -> Option<SocketAddr> {
+    let Arrival { source, destination, target, port } = *arrival;
+    let destination = destination.filter(IpAddr::is_loopback)?;
+    let local = source.ip().is_loopback() && source.port() != 0;
+    local.then(|| SocketAddr::new(target.unwrap_or(destination), port))
 }
 
 fn scoped(ip: IpAddr, port: u16, scope_id: u32) -> SocketAddr {
@@ -156,12 +159,13 @@ mod tests {
 
     #[test]
     fn outbound_keeps_the_loopback_address() {
-        let to = |source: &str, destination: &str| {
-            outbound(source.parse().unwrap(), destination.parse().unwrap(), 53)
-        };
-        assert_eq!(to("127.0.0.1:9", "127.0.0.53").unwrap().to_string(), "127.0.0.53:53");
-        assert_eq!(to("[::1]:9", "::1").unwrap().to_string(), "[::1]:53");
-        assert_eq!(to("192.0.2.1:9", "127.0.0.1"), None);
-        assert_eq!(to("127.0.0.1:9", "192.0.2.1"), None);
+        let to = |source, destination, target| outbound(&arrival(source, destination, target));
+        let same = |source, destination| to(source, destination, None);
+        assert_eq!(same("127.0.0.1:9", "127.0.0.53").unwrap().to_string(), "127.0.0.53:80");
+        assert_eq!(same("[::1]:9", "::1").unwrap().to_string(), "[::1]:80");
+        assert_eq!(same("192.0.2.1:9", "127.0.0.1"), None);
+        assert_eq!(same("127.0.0.1:9", "192.0.2.1"), None);
+        let named = to("127.0.0.1:9", "127.0.0.1", Some("192.0.2.7"));
+        assert_eq!(named.unwrap().to_string(), "192.0.2.7:80");
     }
 }

@@ -1,7 +1,7 @@
 //! Connections to listening sockets.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use stack::Stack;
@@ -12,7 +12,6 @@ use sys::socket::{Kind, Stream, Unbound, local_address};
 
 use super::{Forwarder, Surroundings, Taken};
 use crate::host::{KernelHost, is_out_of_descriptors};
-use crate::listen::Place;
 
 /// Connections accepted from one socket before others get their turn.
 const TURN: usize = 64;
@@ -31,12 +30,19 @@ impl Forwarder {
             match listener.accept() {
                 Ok((socket, source)) => {
                     self.refusing = false;
-                    let (pif, port) = (entry.pif(), entry.target_port());
-                    let target = entry.rule().target;
-                    let place = entry.place().clone();
-                    match pif {
-                        Pif::Host => self.towards_guest(stack, io, socket, source, (target, port)),
-                        Pif::Splice => self.towards_host(io, socket, source, &place, port),
+                    let on = match entry.place().listen {
+                        Listen::On(address) if !address.is_unspecified() => Some(address),
+                        Listen::On(_) | Listen::DualStack => None,
+                    };
+                    let arrival = Arrival {
+                        source,
+                        destination: on,
+                        target: entry.rule().target,
+                        port: entry.target_port(),
+                    };
+                    match entry.pif() {
+                        Pif::Host => self.towards_guest(stack, io, socket, arrival),
+                        Pif::Splice => self.towards_host(io, socket, arrival),
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Taken::All,
@@ -46,9 +52,11 @@ impl Forwarder {
                     }
                     stack.count_refused();
                 }
-                Err(error) if is_shortage(&error) => return Taken::None,
-                // That connection is over already (accept(2) passes on the errors of the network).
-                Err(_) => {}
+                Err(error) if is_of_connection(&error) => {}
+                Err(error) => {
+                    log::debug!("listening socket {}: {error}", entry.place());
+                    return Taken::None;
+                }
             }
         }
         Taken::Some
@@ -81,14 +89,12 @@ impl Forwarder {
         stack: &mut Stack<KernelHost>,
         io: &mut Surroundings<'_>,
         socket: OwnedFd,
-        source: SocketAddr,
-        (target, port): (Option<IpAddr>, u16),
+        mut arrival: Arrival,
     ) {
         // Only a loopback destination may make a difference.
-        let matters = self.splicing.to_loopback && source.ip().is_loopback();
-        let destination = if matters { local_address(&socket).ok() } else { None };
-        let destination = destination.map(|address| address.ip());
-        let arrival = Arrival { source, destination, target, port };
+        if self.splicing.to_loopback && arrival.source.ip().is_loopback() {
+            arrival.destination = arrival.destination.or_else(|| sent_to(&socket));
+        }
         match forward::inbound(stack.config(), stack.link(), self.splicing, &arrival) {
             Some(Inbound::Splice(to)) => {
                 let made = match &mut self.namespace {
@@ -112,38 +118,52 @@ impl Forwarder {
     }
 
     /// A connection from the namespace's loopback to the host's.
-    fn towards_host(
-        &mut self,
-        io: &mut Surroundings<'_>,
-        socket: OwnedFd,
-        source: SocketAddr,
-        place: &Place,
-        port: u16,
-    ) {
-        let destination = match place.listen {
-            Listen::On(address) if !address.is_unspecified() => Some(address),
-            Listen::On(_) | Listen::DualStack => {
-                local_address(&socket).ok().map(|address| address.ip())
-            }
-        };
-        let to = destination.and_then(|address| forward::outbound(source, address, port));
-        match to {
+    fn towards_host(&mut self, io: &mut Surroundings<'_>, socket: OwnedFd, mut arrival: Arrival) {
+        arrival.destination = arrival.destination.or_else(|| sent_to(&socket));
+        match forward::outbound(&arrival) {
             Some(to) => {
                 let made = Unbound::new(Kind::Tcp, to.is_ipv6());
                 self.connections.open(io.host.epoll(), Stream::accepted(socket), made, to);
             }
             None => {
-                log::debug!("connection from {source} is not one of loopback");
+                log::debug!("connection from {} is not one of loopback", arrival.source);
                 Stream::accepted(socket).reset_on_close();
             }
         }
     }
 }
 
-/// `ENOBUFS`, `ENOMEM`, `EPERM` (a firewall): nothing is wrong with the connection.
-fn is_shortage(error: &io::Error) -> bool {
-    const EPERM: i32 = 1;
-    const ENOMEM: i32 = 12;
-    const ENOBUFS: i32 = 105;
-    matches!(error.raw_os_error(), Some(EPERM | ENOMEM | ENOBUFS))
+/// The address an accepted connection was made to.
+fn sent_to(socket: &OwnedFd) -> Option<IpAddr> {
+    local_address(socket).ok().map(|address| address.ip())
+}
+
+/// Whether an error says that the connection which waited is over already (accept(2) passes on errors of
+/// the network), or that the call is to be made again.
+fn is_of_connection(error: &io::Error) -> bool {
+    const EINTR: i32 = 4;
+    const ENONET: i32 = 64;
+    const EPROTO: i32 = 71;
+    const ENOPROTOOPT: i32 = 92;
+    const EOPNOTSUPP: i32 = 95;
+    const ENETDOWN: i32 = 100;
+    const ENETUNREACH: i32 = 101;
+    const ECONNABORTED: i32 = 103;
+    const EHOSTDOWN: i32 = 112;
+    const EHOSTUNREACH: i32 = 113;
+    matches!(
+        error.raw_os_error(),
+        Some(
+            EINTR
+                | ENONET
+                | EPROTO
+                | ENOPROTOOPT
+                | EOPNOTSUPP
+                | ENETDOWN
+                | ENETUNREACH
+                | ECONNABORTED
+                | EHOSTDOWN
+                | EHOSTUNREACH
+        )
+    )
 }

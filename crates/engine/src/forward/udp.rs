@@ -109,7 +109,8 @@ impl Forwarder {
             Pif::Host => self.towards_guest_udp(stack, io, &way, source, datagram, payload),
             Pif::Splice => {
                 let destination = sent_to(datagram, &way.place);
-                match destination.and_then(|to| forward::outbound(source, to, way.port)) {
+                let arrival = Arrival { source, destination, target: way.target, port: way.port };
+                match forward::outbound(&arrival) {
                     Some(to) => self.relay(io, &way, source, to, datagram, payload),
                     None => Ok(()),
                 }

@@ -163,3 +163,6 @@ fn refuse(accepted: &Stream, to: SocketAddr, error: &io::Error) {
     log::debug!("spliced connection to {to} refused: {error}");
     accepted.reset_on_close();
 }
+
+#[cfg(test)]
+mod tests;

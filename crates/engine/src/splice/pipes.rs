@@ -24,6 +24,12 @@ impl Pipes {
         self.free.pop().map_or_else(|| Pipe::new(SIZE), Ok)
     }
 
+    /// Whether no pipe was ever given back.
+    #[cfg(test)]
+    pub(super) fn is_unused(&self) -> bool {
+        self.free.is_empty()
+    }
+
     /// Gives back a pipe, which must be empty.
     pub(super) fn give(&mut self, pipe: Pipe) {
         if self.free.len() < KEPT {

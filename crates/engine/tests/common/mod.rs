@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Result;
-use engine::{ExitReason, HostOptions, Parts, Worker};
+use engine::{ExitReason, Forwarding, HostOptions, Parts, Worker};
 use stack::Settings;
 use stack::config::{Config, Ipv4Config, Ipv6Config, Services};
 use stack::flow::Secret;
@@ -82,12 +82,13 @@ impl World {
             tap
         });
         let parts = Parts {
-            tap: tap.unwrap(),
+            tap: Some(tap.unwrap()),
             mtu: terms.mtu,
             config: Arc::new(config(terms.mtu)),
             secret: Secret::new([7; 16]),
             settings: Settings::default(),
             host: terms.host,
+            forwarding: Forwarding::default(),
             pcap: terms.pcap.map(|path| File::create(path).unwrap()),
             watch: None,
             child: None,

@@ -1,0 +1,216 @@
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener as StdListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use sys::epoll::Events;
+use sys::socket::{Binding, Kind, TcpListener};
+
+use super::*;
+use crate::worker::readiness;
+
+/// Spliced connections between real sockets of loopback.
+struct Rig {
+    epoll: Epoll,
+    connections: Connections,
+}
+
+impl Rig {
+    fn new() -> Self {
+        Self { epoll: Epoll::new().unwrap(), connections: Connections::default() }
+    }
+
+    /// A client connected to somebody who is spliced to `to`.
+    fn client(&mut self, to: SocketAddr) -> TcpStream {
+        let place = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let binding = Binding {
+            address: Some(place.ip()),
+            port: place.port(),
+            device: None,
+            scope_id: 0,
+            freebind: false,
+        };
+        let listener = TcpListener::open(&binding).unwrap();
+        let client = TcpStream::connect(place).unwrap();
+        let end = Instant::now() + Duration::from_secs(5);
+        let (accepted, _) = loop {
+            match listener.accept() {
+                Ok(accepted) => break accepted,
+                Err(error) => assert!(
+                    error.kind() == ErrorKind::WouldBlock && Instant::now() < end,
+                    "{error}"
+                ),
+            }
+        };
+        let socket = Unbound::new(Kind::Tcp, to.is_ipv6());
+        self.connections.open(&self.epoll, Stream::accepted(accepted), socket, to);
+        client.set_nonblocking(true).unwrap();
+        client
+    }
+
+    /// A connected pair: a client, and the server to which it is spliced.
+    fn pair(&mut self) -> (TcpStream, TcpStream) {
+        let server = StdListener::bind("127.0.0.1:0").unwrap();
+        let client = self.client(server.local_addr().unwrap());
+        let (accepted, _) = server.accept().unwrap();
+        accepted.set_nonblocking(true).unwrap();
+        (client, accepted)
+    }
+
+    /// Handles what is ready; returns how many events that were.
+    fn step(&mut self, timeout: Duration) -> usize {
+        let mut events = Events::with_capacity(16);
+        self.epoll.wait(&mut events, Some(timeout)).unwrap();
+        for event in events.iter() {
+            let Some(Token::Spliced(slot, side)) = Token::from_cookie(event.cookie) else {
+                panic!("{event:?}");
+            };
+            self.connections.on_event(slot, side, readiness(&event));
+        }
+        self.connections.resume();
+        events.len()
+    }
+
+    /// Goes on until `done` has a result.
+    fn until<T>(&mut self, mut done: impl FnMut() -> Option<T>) -> T {
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            if let Some(result) = done() {
+                return result;
+            }
+            assert!(Instant::now() < end, "nothing happens");
+            self.step(Duration::from_millis(1));
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.connections.table.is_empty()
+    }
+}
+
+fn read(stream: &mut TcpStream) -> Option<std::io::Result<Vec<u8>>> {
+    let mut buffer = [0; 1 << 16];
+    match stream.read(&mut buffer) {
+        Ok(len) => Some(Ok(buffer[..len].to_vec())),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+        Err(error) => Some(Err(error)),
+    }
+}
+
+fn pattern(at: usize) -> u8 {
+    (at % 251) as u8
+}
+
+#[test]
+fn small_exchanges_take_no_pipe() {
+    let mut rig = Rig::new();
+    let (mut client, mut server) = rig.pair();
+    for round in 0..50u8 {
+        client.write_all(&[round; 100]).unwrap();
+        assert_eq!(rig.until(|| read(&mut server)).unwrap(), [round; 100]);
+        server.write_all(&[round; 30_000]).unwrap();
+        let mut got = 0;
+        while got < 30_000 {
+            got += rig.until(|| read(&mut client)).unwrap().len();
+        }
+    }
+    assert!(rig.connections.pipes.is_unused());
+}
+
+#[test]
+fn bulk_arrives_whole_and_in_order_both_ways() {
+    const LEN: usize = 8 << 20;
+    let mut rig = Rig::new();
+    let (mut client, mut server) = rig.pair();
+    let (mut sent, mut got) = ([0usize; 2], [0usize; 2]);
+    let end = Instant::now() + Duration::from_secs(30);
+    let mut round = 0u32;
+    while got != [LEN; 2] {
+        assert!(Instant::now() < end, "sent {sent:?}, got {got:?}");
+        for way in 0..2 {
+            let (from, to) =
+                if way == 0 { (&mut client, &mut server) } else { (&mut server, &mut client) };
+            let data: Vec<u8> = (sent[way]..LEN.min(sent[way] + 100_000)).map(pattern).collect();
+            match from.write(&data) {
+                Ok(len) => sent[way] += len,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+            // A reader that takes its time: back-pressure reaches the writer.
+            round = round.wrapping_add(1);
+            if round % 3 == 0 {
+                if let Some(data) = read(to) {
+                    let data = data.unwrap();
+                    for (index, byte) in data.iter().enumerate() {
+                        assert_eq!(*byte, pattern(got[way] + index), "at {}", got[way] + index);
+                    }
+                    got[way] += data.len();
+                }
+            }
+        }
+        rig.step(Duration::ZERO);
+    }
+    client.shutdown(Shutdown::Write).unwrap();
+    server.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(rig.until(|| read(&mut server)).unwrap(), []);
+    assert_eq!(rig.until(|| read(&mut client)).unwrap(), []);
+    assert!(rig.is_empty());
+    assert!(!rig.connections.pipes.is_unused(), "pipes were used, and are kept");
+}
+
+#[test]
+fn a_closed_half_leaves_the_other_one_open() {
+    let mut rig = Rig::new();
+    let (mut client, mut server) = rig.pair();
+    client.write_all(b"last").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(rig.until(|| read(&mut server)).unwrap(), b"last");
+    assert_eq!(rig.until(|| read(&mut server)).unwrap(), b"");
+    for _ in 0..3 {
+        server.write_all(b"answer").unwrap();
+        assert_eq!(rig.until(|| read(&mut client)).unwrap(), b"answer");
+    }
+    drop(server);
+    assert_eq!(rig.until(|| read(&mut client)).unwrap(), b"");
+    assert!(rig.is_empty());
+}
+
+#[test]
+fn a_reset_is_passed_on_in_both_directions() {
+    for from_client in [true, false] {
+        let mut rig = Rig::new();
+        let (mut client, mut server) = rig.pair();
+        client.write_all(b"x").unwrap();
+        rig.until(|| read(&mut server)).unwrap();
+        let (gone, mut left) = if from_client { (client, server) } else { (server, client) };
+        // Closing with SO_LINGER 0 resets.
+        Stream::accepted(gone.into()).reset_on_close();
+        let error = rig.until(|| read(&mut left)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        assert!(rig.is_empty());
+    }
+}
+
+#[test]
+fn a_refused_target_resets_the_client() {
+    let mut rig = Rig::new();
+    let nobody = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut client = rig.client(nobody);
+    let error = rig.until(|| read(&mut client)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert!(rig.is_empty());
+    // No route at all: known at once.
+    let mut client = rig.client("[ff3e::1]:9".parse().unwrap());
+    let error = rig.until(|| read(&mut client)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn who_is_idle_is_not_looked_at() {
+    let mut rig = Rig::new();
+    let mut pairs: Vec<_> = (0..8).map(|_| rig.pair()).collect();
+    while rig.step(Duration::from_millis(20)) > 0 {}
+    assert!(!rig.connections.has_pending());
+    let (client, server) = &mut pairs[0];
+    client.write_all(b"x").unwrap();
+    assert_eq!(rig.step(Duration::from_secs(5)), 1, "one event for one message");
+    assert_eq!(read(server).unwrap().unwrap(), b"x");
+}
