@@ -19,8 +19,8 @@ use super::change::Opener;
 use super::ports::Ports;
 use super::set::Listeners;
 
-/// Time between two looks.
-const INTERVAL: Duration = Duration::from_millis(500);
+/// Time between two looks: who starts to listen is reachable within a second.
+const INTERVAL: Duration = Duration::from_millis(700);
 /// Time after which ports that could not be had are tried again, if nothing changes meanwhile.
 const RETRY: Duration = Duration::from_secs(5);
 

@@ -87,7 +87,7 @@ impl Rig {
     }
 }
 
-fn read(stream: &mut TcpStream) -> Option<std::io::Result<Vec<u8>>> {
+fn read(stream: &mut TcpStream) -> Option<io::Result<Vec<u8>>> {
     let mut buffer = [0; 1 << 16];
     match stream.read(&mut buffer) {
         Ok(len) => Some(Ok(buffer[..len].to_vec())),
@@ -97,7 +97,7 @@ fn read(stream: &mut TcpStream) -> Option<std::io::Result<Vec<u8>>> {
 }
 
 fn pattern(at: usize) -> u8 {
-    (at % 251) as u8
+    u8::try_from(at % 251).unwrap()
 }
 
 #[test]
