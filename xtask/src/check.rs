@@ -14,7 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("stack", &["wire"]),
     ("control", &["wire", "stack"]),
     ("sys", &["wire"]),
-    ("engine", &["wire", "stack", "sys"]),
+    ("engine", &["wire", "stack", "control", "sys"]),
     ("cli", &["wire", "stack", "control", "sys", "engine"]),
     ("testkit", &[]),
 ];

@@ -447,6 +447,22 @@ impl Rig {
         stack.start(&mut io);
     }
 
+    /// Datagrams that the host received on a listening socket.
+    pub(crate) fn arrived(&mut self, guest: &str, peer: &str, payload: &[u8], segment: usize) {
+        let ends = (guest.parse::<SocketAddr>().unwrap(), peer.parse::<SocketAddr>().unwrap());
+        let burst =
+            DatagramBurst { len: payload.len(), segment, source: None, ttl: Some(61), tos: None };
+        let from = SocketAddr::from(([203, 0, 113, 2], 53));
+        let (stack, mut io) = self.io();
+        if ends.0.ip().is_multicast() {
+            stack.on_group_datagrams(&mut io, ends, (&burst, payload));
+        } else {
+            stack.on_datagrams(&mut io, ends, (&burst, payload), |host, id| {
+                host.open_udp(id, from, ends.1)
+            });
+        }
+    }
+
     pub(crate) fn neighbor(&mut self, ip: &str, mac: Option<MacAddr>) {
         let ip = ip.parse().unwrap();
         let (stack, mut io) = self.io();

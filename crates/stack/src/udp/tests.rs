@@ -481,3 +481,51 @@ fn broadcast_and_multicast_go_out() {
     let to: Vec<_> = rig.host.udp.iter().map(|s| s.borrow().to.unwrap().to_string()).collect();
     assert_eq!(to, ["255.255.255.255:9", "239.255.255.250:1900", "[ff02::fb%7]:5353"]);
 }
+
+#[test]
+fn a_peer_may_begin() {
+    let mut rig = Rig::new(config());
+    rig.arrived("192.0.2.1:5300", "198.51.100.7:9000", b"ask", 3);
+    let socket = rig.udp();
+    let frames = rig.frames();
+    assert_eq!(frames.len(), 1);
+    let (src, dst, ttl, _, payload) = read_whole(frames);
+    assert_eq!((src.as_str(), dst.as_str()), ("198.51.100.7:9000", "192.0.2.1:5300"));
+    assert_eq!((ttl, payload.as_slice()), (61, &b"ask"[..]));
+    assert_eq!(socket.borrow().to, Some("198.51.100.7:9000".parse().unwrap()));
+    // The answer goes out by that socket, and what was on its way to the listening one comes in.
+    rig.frame(&udp_frame("192.0.2.1:5300", "198.51.100.7:9000", b"answer"));
+    assert_eq!(socket.borrow().sent[0].0, b"answer");
+    rig.arrived("192.0.2.1:5300", "198.51.100.7:9000", b"again", 5);
+    assert_eq!(rig.frames().len(), 1);
+    assert_eq!(rig.stack.stats().udp_opened, 1);
+    // With an answer it is an exchange, and lasts longer.
+    rig.pass(Duration::from_secs(100));
+    assert!(!socket.borrow().closed);
+    rig.pass(Duration::from_secs(21));
+    assert!(socket.borrow().closed);
+}
+
+#[test]
+fn bursts_of_a_peer_stay_together() {
+    let mut rig = Rig::new(config());
+    rig.arrived("192.0.2.1:5300", "198.51.100.7:9000", &[7; 3000], 1000);
+    assert_eq!(datagrams(rig.frames()), vec![vec![7; 1000]; 3]);
+}
+
+#[test]
+fn a_group_is_told_and_has_no_flow() {
+    let mut rig = Rig::new(config());
+    rig.arrived("224.0.0.251:53", "198.51.100.7:5353", b"who", 3);
+    let frames = rig.frames();
+    assert_eq!(frames[0].0[..6], [0x01, 0x00, 0x5e, 0, 0, 0xfb]);
+    assert_eq!(read_whole(frames).1, "224.0.0.251:53");
+    assert_eq!(rig.stack.stats().udp_opened, 0);
+}
+
+/// The only frame, with its checksum completed.
+fn read_whole(frames: Vec<(Vec<u8>, FrameMeta)>) -> (String, String, u8, u8, Vec<u8>) {
+    let (mut frame, meta) = frames.into_iter().next().unwrap();
+    segment::complete_checksum(&mut frame, &meta);
+    read(&frame)
+}
