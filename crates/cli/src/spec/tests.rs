@@ -264,7 +264,7 @@ proptest! {
             Chunk::Ports { from, to, .. } if (from.first..=from.last).contains(&port) => {
                 Some(to.unwrap_or(*from).first + (port - from.first))
             }
-            _ => None,
+            Chunk::Ports { .. } | Chunk::All { .. } | Chunk::Auto | Chunk::Exclude(_) => None,
         });
         let everything = chunks.iter().any(|chunk| matches!(chunk, Chunk::All { .. }))
             || !chunks.iter().any(|chunk| matches!(chunk, Chunk::Ports { .. }));

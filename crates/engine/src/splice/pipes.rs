@@ -4,8 +4,8 @@ use std::io;
 
 use sys::pipe::Pipe;
 
-/// Capacity of a pipe in bytes; more gains nothing, less costs wake-ups.
-const SIZE: usize = 256 << 10;
+/// Capacity of a pipe in bytes: the most that a user may ask for by default (`fs.pipe-max-size`).
+const SIZE: usize = 1024 << 10;
 /// Pipes kept while nobody needs them.
 const KEPT: usize = 32;
 

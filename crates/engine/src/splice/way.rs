@@ -8,7 +8,9 @@ use sys::socket::Stream;
 use super::pipes::Pipes;
 
 /// Bytes moved at a time by copying, which costs less than a pipe for small exchanges.
-pub(super) const COPIED: usize = 32 << 10;
+pub(super) const COPIED: usize = 16 << 10;
+/// A pipe that gets less than this at a time is not worth it.
+const WORTH_A_PIPE: usize = 4 << 10;
 /// Bytes moved per event before others get their turn.
 const TURN: usize = 2 << 20;
 
@@ -46,6 +48,8 @@ pub(super) struct Way {
     held: Held,
     /// The last read filled its buffer: the next one uses a pipe.
     bulk: bool,
+    /// The last write announced more: the kernel may hold back a part of it.
+    announced: bool,
     /// The reading side has seen the end of the stream.
     ended: bool,
     /// And the writing side has passed it on.
@@ -54,7 +58,7 @@ pub(super) struct Way {
 
 impl Way {
     pub(super) const NEW: Self =
-        Self { held: Held::Nothing, bulk: false, ended: false, shut: false };
+        Self { held: Held::Nothing, bulk: false, announced: false, ended: false, shut: false };
 
     /// Moves bytes `from` one socket `to` the other for as long as both do their part. `true`: there may
     /// be more, and it is somebody else's turn.
@@ -93,6 +97,9 @@ impl Way {
                 Ok(len) => moved += len,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     from.readable = false;
+                    if std::mem::take(&mut self.announced) {
+                        to.socket.push()?;
+                    }
                     return Ok(false);
                 }
                 Err(error) => return Err(error),
@@ -141,13 +148,11 @@ impl Way {
         };
         match pipe.fill(&from.socket, pipe.capacity()) {
             Ok(len) if len > 0 => {
-                // Less than what a copy would have moved: the flood is over.
-                self.bulk = len >= COPIED;
+                self.bulk = len >= WORTH_A_PIPE;
                 self.held = Held::Pipe(pipe, len);
                 Ok(len)
             }
             other => {
-                self.bulk = false;
                 pipes.give(pipe);
                 other
             }
@@ -159,7 +164,11 @@ impl Way {
         while to.writable {
             let (written, left) = match &mut self.held {
                 Held::Nothing => return Ok(true),
-                Held::Pipe(pipe, left) => (pipe.drain(&to.socket, *left, false), left),
+                Held::Pipe(pipe, left) => {
+                    // Filled to the brim, it is not the last one: segments need not end with it.
+                    self.announced = *left >= pipe.capacity();
+                    (pipe.drain(&to.socket, *left, self.announced), left)
+                }
                 Held::Bytes(bytes, left) => {
                     let rest = bytes.get(bytes.len() - *left..).unwrap_or_default();
                     (to.socket.send(rest), left)

@@ -83,6 +83,14 @@ impl Stream {
         send_message(self.0.as_raw_fd(), &[IoSlice::new(buf)], &[])
     }
 
+    /// Sends what was held back because more was announced: setting `TCP_NODELAY`, which is set, does that.
+    ///
+    /// # Errors
+    /// None for a TCP socket.
+    pub fn push(&self) -> io::Result<()> {
+        set_int(&self.0, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)
+    }
+
     /// `shutdown(SHUT_WR)`: FIN behind everything queued.
     ///
     /// # Errors
