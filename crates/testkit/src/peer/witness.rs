@@ -25,7 +25,8 @@ pub(super) fn serve(args: &[&str]) -> Result<()> {
     for address in addresses {
         for port in ports.split(',') {
             let at = socket_addr(address, port)?;
-            let (listener, socket) = (tcp::listen(at)?, UdpSocket::bind(at).with_context(|| at.to_string())?);
+            let (listener, socket) =
+                (tcp::listen(at)?, UdpSocket::bind(at).with_context(|| at.to_string())?);
             threads.push(std::thread::spawn(move || streams(&listener, at)));
             threads.push(std::thread::spawn(move || datagrams(&socket, at)));
         }
