@@ -405,7 +405,7 @@ fn successor_after_the_namespace(case: &Case<'_>) -> Result<()> {
         case.rig.run(&Place::Host, SHORT, &["umount", &path])?;
         fs::remove_file(&path)?;
     }
-    pids.into_iter().try_for_each(|pid| kill_process(pid, Signal::TERM).map_err(Into::into))
+    pids.into_iter().try_for_each(|pid| gone(case, pid))
 }
 
 fn successor_after_the_command(case: &Case<'_>) -> Result<()> {
