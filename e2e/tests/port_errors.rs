@@ -12,12 +12,12 @@ use std::time::Duration;
 use testkit::{Family, Place, User, until};
 
 matrix!(users:
-    sockets, sockets_of_all, sockets_of_auto, refusals, refusals_in_the_namespace, best_effort, freebind,
+    sockets, sockets_of_all, refusals, refusals_in_the_namespace, best_effort, freebind,
     ready_when_the_parent_returns, successor_after_a_signal, successor_after_the_process,
     successor_after_the_namespace, successor_after_the_command,
 );
 matrix!(all: multicast);
-matrix!(once: broadcast);
+matrix!(once: sockets_of_auto, broadcast);
 
 /// Ports that "all" leaves out, few enough being left.
 const EPHEMERAL: (u16, u16) = (2000, 64999);

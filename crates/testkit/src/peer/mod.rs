@@ -6,7 +6,7 @@
 //! | `hold [MARK]` | says `ready`, then waits for the end of its standard input |
 //! | `serve ADDR PORT` | the server of [`tcp`] and [`udp`]; says `serving` |
 //! | `connect ADDR PORT` | says `connected`, or the error as [`tcp::describe`] names it |
-//! | `put`, `get`, `put-get`, `get-put`, `read` | transfers, see [`tcp::client`] |
+//! | `put`, `get`, `get-later`, `put-get`, `get-put`, `read`, `abort` | transfers, see [`tcp::client`] |
 //! | `idle ADDR PORT COUNT` | COUNT connections that stay open, see [`tcp::client`] |
 //! | `many ADDR PORT COUNT BYTES` | COUNT connections at once, each echoing BYTES |
 //! | `udp-…` | datagrams, see [`udp::client`] |
