@@ -10,7 +10,8 @@ use std::net::IpAddr;
 use testkit::{Family, Pasta, Place, Proc};
 
 matrix!(all:
-    inbound, target_address, without_splicing, loopback_to_loopback, splice_only, outbound,
+    inbound, target_address, target_is_not_the_guest, shared_addresses, without_splicing,
+    loopback_to_loopback, splice_only, outbound,
 );
 
 /// What becomes of a question, by TCP and by UDP.
@@ -98,10 +99,10 @@ fn loopback(family: Family) -> Result<IpAddr> {
     pick(family, "127.0.0.1", "::1")
 }
 
-/// A second address of the host, which the guest does not share.
+/// A second address of the host. The guest shares it if it is there when pasta starts.
 fn second(case: &Case<'_>) -> Result<IpAddr> {
     let second = pick(case.family, "203.0.113.22", "2001:db8:51::22")?;
-    let (length, nodad) = if case.family == Family::V4 { (32, "") } else { (128, "nodad") };
+    let (length, nodad) = if case.family == Family::V4 { (24, "") } else { (64, "nodad") };
     ip(case, &Place::Host, &format!("addr add {second}/{length} dev eth0 {nodad}"))?;
     Ok(second)
 }
@@ -121,6 +122,39 @@ fn as_gateway(case: &Case<'_>, guest: &Pasta) -> Result<(IpAddr, IpAddr)> {
         Family::V4 => Ok((case.family.gateway(), case.family.host())),
         Family::V6 => Ok(("fe80::1".parse()?, link_local(case, guest)?.0)),
     }
+}
+
+/// Gives the guest one more address.
+fn add_target(case: &Case<'_>, guest: &Pasta, target: IpAddr) -> Result<()> {
+    let (length, nodad) = if case.family == Family::V4 { (32, "") } else { (128, "nodad") };
+    ip(case, &guest.place(), &format!("addr add {target}/{length} dev eth0 {nodad}")).map(drop)
+}
+
+/// The guest's answers from the target address of one rule do not move what the others forward.
+fn target_is_not_the_guest(case: &Case<'_>) -> Result<()> {
+    let (host, me) = (case.family.host(), case.family.peer());
+    let target = pick(case.family, "192.0.2.5", "2001:db8:77::5")?;
+    let any = pick(case.family, "0.0.0.0", "::")?;
+    let guest = start(case, &options(case, &[&format!("[{any}]/5060:{target}"), "5001"]))?;
+    add_target(case, &guest, target)?;
+    let _witness = witness(case, &guest, "5001,5060", &[target])?;
+    let from = |port, want| (Some(me), host, port, want);
+    ask(case, &Place::Outside, &[from(5060, Own(me, target, 5060))])?;
+    ask(case, &Place::Outside, &[from(5001, Own(me, host, 5001))])
+}
+
+/// Whichever of the addresses that both have the host uses, the guest is not to see its own.
+fn shared_addresses(case: &Case<'_>) -> Result<()> {
+    let (host, other) = (case.family.host(), second(case)?);
+    let guest = start(case, &options(case, &["5001"]))?;
+    ensure!(
+        ip(case, &guest.place(), "addr show dev eth0")?.contains(&format!("{other}/")),
+        "not shared"
+    );
+    let (gateway, at) = as_gateway(case, &guest)?;
+    let _witness = witness(case, &guest, "5001", &[other])?;
+    ask(case, &Place::Host, &[(Some(host), other, 5001, Own(gateway, at, 5001))])?;
+    ask(case, &Place::Host, &[(Some(other), host, 5001, Own(gateway, at, 5001))])
 }
 
 /// A server in the guest on `ports`, on each of its addresses and on `more`, one by one, so that the answer
@@ -256,9 +290,7 @@ fn target_address(case: &Case<'_>) -> Result<()> {
     ];
     let specs: Vec<&str> = specs.iter().map(String::as_str).collect();
     let guest = start(case, &options(case, &specs))?;
-    let length = if case.family == Family::V4 { "/32" } else { "/128 nodad" };
-    let (address, words) = length.split_once(' ').unwrap_or((length, ""));
-    ip(case, &guest.place(), &format!("addr add {target}{address} dev eth0 {words}"))?;
+    add_target(case, &guest, target)?;
     let ports = "5001,5060,5061,5062,5063,5064,6060,6062,6063";
     let _witness = witness(case, &guest, ports, &[target])?;
 
