@@ -311,6 +311,14 @@ impl Rig {
         Ok(server)
     }
 
+    /// Starts the helper's witness on `ports` (divided by commas) of each of `addresses` at `place`.
+    pub fn witness(&self, place: &Place, ports: &str, addresses: &[String]) -> Result<Proc> {
+        let args = format!("witness {ports} {}", addresses.join(" "));
+        let mut server = self.start_peer(place, &args)?;
+        server.wait_line("serving", SHORT)?;
+        Ok(server)
+    }
+
     fn peer_argv(&self, args: &str) -> Vec<String> {
         let mut argv = vec![self.helper.display().to_string()];
         argv.extend(args.split_whitespace().map(str::to_owned));

@@ -6,10 +6,12 @@ mod ports;
 mod set;
 
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use stack::rule::{Listen, Pif, Protocol, Rule, Table};
 use sys::socket::{Binding, Device, TcpListener, UdpListener};
@@ -89,9 +91,10 @@ impl Listener {
     /// # Errors
     /// Those of the system calls: `EADDRINUSE`, `EACCES`, `EADDRNOTAVAIL`, `ENODEV`, `EMFILE`.
     pub fn open(place: &Place, opening: Opening) -> io::Result<Self> {
-        let device = place.device.as_deref().map(|name| {
-            Device::new(name).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))
-        });
+        let device = place
+            .device
+            .as_deref()
+            .map(|name| Device::new(name).ok_or_else(|| io::Error::from(ErrorKind::InvalidInput)));
         let device = device.transpose()?;
         let binding = Binding {
             address: address(place.listen),
@@ -161,14 +164,34 @@ fn best_effort_limit() -> usize {
     sys::fd::limit() / 2
 }
 
+/// How long a port may be somebody else's at the start: a predecessor whose namespace has just gone may be
+/// about to end. And how often to look.
+const PREDECESSOR: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Listens at `place`, which may become free until `end`.
+fn open_until(place: &Place, opening: Opening, end: Instant) -> io::Result<Listener> {
+    loop {
+        match Listener::open(place, opening) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < end => {
+                thread::sleep(LOOK);
+            }
+            opened => return opened,
+        }
+    }
+}
+
 /// Opens the ports of those rules that are always listened on, in the network namespace of the calling
 /// thread.
+///
+/// Ports that were named are waited for a little if they are in use.
 ///
 /// # Errors
 /// When a port of a strict rule, or all of a best-effort one, cannot be had.
 pub fn open_table(pif: Pif, table: &Table, opening: Opening) -> Result<Vec<Listener>, ListenError> {
     let mut opened = Vec::new();
     let limit = best_effort_limit();
+    let end = Instant::now() + PREDECESSOR;
     for rule in table.rules().iter().filter(|rule| !rule.scan) {
         let before = opened.len();
         let device: Option<Arc<str>> = rule.device.as_deref().map(Into::into);
@@ -179,7 +202,12 @@ pub fn open_table(pif: Pif, table: &Table, opening: Opening) -> Result<Vec<Liste
                 break;
             }
             let place = Place::of(rule, &device, port);
-            match Listener::open(&place, opening) {
+            let listener = if rule.best_effort {
+                Listener::open(&place, opening)
+            } else {
+                open_until(&place, opening, end)
+            };
+            match listener {
                 Ok(listener) => opened.push(listener),
                 Err(error) if rule.best_effort => failed = Some(error),
                 Err(error) => return Err(ListenError::Port { pif, place, error }),

@@ -133,6 +133,11 @@ pub(super) fn prepare_listener(socket: &OwnedFd, address: Option<IpAddr>) -> io:
         set_int(socket, libc::SOL_IP, libc::IP_PKTINFO, 1)?;
         receive_ttl_and_tos(socket, Ipv4Addr::UNSPECIFIED.into())?;
     }
+    if address.is_none() {
+        // What came to a group that somebody on this host has joined: IPv4 sockets are given it unless
+        // they object, IPv6 ones only if they ask for it. Without it, there are still the others.
+        let _ = set_int(socket, libc::SOL_IP, libc::IP_MULTICAST_ALL, 1);
+    }
     for_bursts(socket);
     Ok(())
 }

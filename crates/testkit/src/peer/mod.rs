@@ -6,17 +6,19 @@
 //! | `hold [MARK]` | says `ready`, then waits for the end of its standard input |
 //! | `serve ADDR PORT` | the server of [`tcp`] and [`udp`]; says `serving` |
 //! | `connect ADDR PORT` | says `connected`, or the error as [`tcp::describe`] names it |
-//! | `put`, `get`, `put-get`, `get-put`, `read` | transfers, see [`tcp::client`] |
+//! | `put`, `get`, `get-later`, `put-get`, `get-put`, `read`, `abort` | transfers, see [`tcp::client`] |
 //! | `idle ADDR PORT COUNT` | COUNT connections that stay open, see [`tcp::client`] |
 //! | `many ADDR PORT COUNT BYTES` | COUNT connections at once, each echoing BYTES |
 //! | `udp-…` | datagrams, see [`udp::client`] |
 //! | `noise FILE SEED COUNT ADDR PORT` | damaged copies of the frames in a capture, as datagrams |
+//! | `witness`, `probe` | what a server sees of its clients, see [`witness`] |
 //! | `sum BYTES` | the SHA-256 of the test stream's first BYTES |
 
 mod noise;
 pub mod stream;
 pub mod tcp;
 pub mod udp;
+pub mod witness;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{WaitOptions, wait};
@@ -66,6 +68,8 @@ fn dispatch(args: &[String]) -> Result<ExitCode> {
         ["noise", file, seed, count, rest @ ..] => {
             noise::send(file, seed.parse()?, count.parse()?, socket_addr(rest)?)?;
         }
+        ["witness", rest @ ..] => witness::serve(rest)?,
+        ["probe", rest @ ..] => witness::probe(rest)?,
         ["sum", size] => say(&stream::sum(size.parse()?))?,
         [verb, rest @ ..] if verb.starts_with("udp-") => {
             udp::client(verb, socket_addr(rest)?, rest.get(2..).unwrap_or(&[]))?;

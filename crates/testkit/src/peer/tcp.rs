@@ -128,9 +128,11 @@ fn open(addr: SocketAddr, request: &str) -> Result<TcpStream> {
 ///
 /// `connect` · `who` prints the address that the server sees ·
 /// `put N` prints the server's count and sum · `get N` prints its own ·
+/// `get-later N` says `asked` and reads after a line of input ·
 /// `put-get N M` ends its side first, prints its own sum of what came after ·
 /// `get-put N M` is ended by the server first, prints its own sum, then sends M bytes ·
 /// `read N` has the server reset after N bytes and says how that looked ·
+/// `abort N` sends N bytes, resets, and says `aborted` ·
 /// `idle COUNT` keeps COUNT connections open, says `open`, and after each line of input tries them
 /// all and says `alive COUNT` ·
 /// `many COUNT BYTES` echoes over COUNT connections that are all open at the same time.
@@ -151,6 +153,12 @@ pub(super) fn client(verb: &str, addr: SocketAddr, args: &[&str]) -> Result<()> 
         "get" => {
             let size: u64 = number(args, 0)?;
             say(&receive(&mut open(addr, &format!("get {size}"))?)?.to_string())
+        }
+        "get-later" => {
+            let mut stream = open(addr, &format!("get {}", number::<u64>(args, 0)?))?;
+            say("asked")?;
+            io::stdin().read_line(&mut String::new())?;
+            say(&receive(&mut stream)?.to_string())
         }
         "who" => {
             let mut answer = String::new();
@@ -185,6 +193,13 @@ pub(super) fn client(verb: &str, addr: SocketAddr, args: &[&str]) -> Result<()> 
                 Err(error) => describe(&error),
             };
             say(&format!("{got} {end}"))
+        }
+        "abort" => {
+            let mut stream = open(addr, "put")?;
+            write_to(&mut stream, number(args, 0)?)?;
+            set_socket_linger(&stream, Some(Duration::ZERO))?;
+            drop(stream);
+            say("aborted")
         }
         "idle" => idle(addr, number(args, 0)?),
         "many" => many(addr, number(args, 0)?, number(args, 1)?),
