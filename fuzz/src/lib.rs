@@ -36,6 +36,7 @@ pub fn config() -> Config {
             addr_out: None,
             scope_id: 0,
         }),
+        shared: Vec::new(),
         search: ["example.org", "lab.example.org", "a-longer-name.elsewhere.example"]
             .map(String::from)
             .to_vec(),

@@ -11,6 +11,7 @@ mod settings;
 
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -53,6 +54,7 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
     let discovery =
         if forwarding.splice_only { Discovery::default() } else { discover::discover(said)? };
     let mut network = Network::new(mode, said, &discovery.host, duid_time());
+    network.stack.shared = shared(&network, &discovery);
     if !forwarding.splice_only {
         tell_choices(&discovery, &network);
     }
@@ -215,6 +217,23 @@ fn set_up_guest(
         Ok((guest, inside))
     });
     fail("Couldn't switch to pasta namespaces", visit)?
+}
+
+/// Addresses that will be copied to the namespace.
+fn shared(network: &Network, discovery: &Discovery) -> Vec<IpAddr> {
+    let copied =
+        [(network.copy4.addresses, &discovery.ipv4), (network.copy6.addresses, &discovery.ipv6)];
+    let templates =
+        copied.into_iter().filter_map(|(copied, template)| template.as_ref().filter(|_| copied));
+    let main: [Option<IpAddr>; 2] = [
+        network.stack.v4.as_ref().map(|v4| v4.addr.into()),
+        network.stack.v6.as_ref().and_then(|v6| v6.addr).map(IpAddr::V6),
+    ];
+    templates
+        .flat_map(|template| &template.addresses)
+        .map(|address| address.addr)
+        .filter(|addr| !main.contains(&Some(*addr)))
+        .collect()
 }
 
 /// A family that the namespace turned out not to have is not offered.

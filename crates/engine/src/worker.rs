@@ -168,10 +168,12 @@ impl Worker {
             }
             None => GuestLink::None,
         };
+        let mut stack = Stack::new(parts.config, secret, settings, now);
+        stack.set_targets(forwarder.targets());
         Ok(Self {
             forwarder,
             link,
-            stack: Stack::new(parts.config, secret, settings, now),
+            stack,
             host: KernelHost::new(epoll, parts.host),
             input: TapLink::read_buffer(),
             signals,

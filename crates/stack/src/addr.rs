@@ -18,6 +18,8 @@ pub struct Link {
     v6_link_local_seen: Option<Ipv6Addr>,
     /// Stands in for the assigned IPv6 address where the configuration has none (local mode).
     v6_adopted: Option<Ipv6Addr>,
+    /// Addresses that forwarding rules name: who answers from there need not be where the rest goes.
+    targets: Vec<IpAddr>,
     ip_id: u16,
     /// The mirror of the host's neighbours.
     pub neighbors: Neighbors,
@@ -37,6 +39,7 @@ impl Link {
             v6_seen: config.v6.as_ref().and_then(|v6| v6.addr),
             v6_link_local_seen: link_local_seen,
             v6_adopted: None,
+            targets: Vec::new(),
             ip_id: 0,
             neighbors: Neighbors::new(config),
         }
@@ -58,14 +61,21 @@ impl Link {
 
     /// Takes note of the IPv4 source of a packet: inbound traffic goes where the guest really is.
     pub fn observe_v4(&mut self, config: &Ipv4Config, source: Ipv4Addr) {
-        if !config.addr_fixed && is_unicast_v4(source) && !source.is_loopback() {
+        let news = self.v4_seen != Some(source) && !config.addr_fixed;
+        if news && is_unicast_v4(source) && !source.is_loopback() && !self.is_target(source.into())
+        {
             self.v4_seen = Some(source);
         }
     }
 
     /// Takes note of the IPv6 source of a packet.
     pub fn observe_v6(&mut self, config: &Ipv6Config, source: Ipv6Addr) {
-        if source.is_unspecified() || source.is_loopback() || source.is_multicast() {
+        if Some(source) == self.v6_seen
+            || source.is_unspecified()
+            || source.is_loopback()
+            || source.is_multicast()
+            || self.is_target(source.into())
+        {
             return;
         }
         if source.is_unicast_link_local() {
@@ -77,6 +87,16 @@ impl Link {
         } else if !config.addr_fixed {
             self.v6_seen = Some(source);
         }
+    }
+
+    /// Addresses that forwarding rules name as targets. They are not taken for the guest's own when
+    /// something comes from there.
+    pub fn set_targets(&mut self, targets: Vec<IpAddr>) {
+        self.targets = targets;
+    }
+
+    fn is_target(&self, address: IpAddr) -> bool {
+        self.targets.contains(&address)
     }
 
     /// The guest was just given its IPv6 address: that is where it will be.
@@ -210,6 +230,9 @@ pub fn inbound_source(config: &Config, link: &Link, source: IpAddr) -> Option<Ip
 /// As [`inbound_source`], but without the last resort of our own address: for senders of ICMP errors and
 /// for neighbours, where a wrong address is worse than none.
 pub fn visible_source(config: &Config, link: &Link, source: IpAddr) -> Option<IpAddr> {
+    if config.shared.contains(&source) {
+        return None;
+    }
     match source {
         IpAddr::V4(source) => {
             let v4 = config.v4.as_ref()?;
@@ -436,6 +459,31 @@ mod tests {
         assert_eq!(link.inbound_destination(ip("2001:db8::9")), Some(ip("2001:db8:1::2")));
         link.assigned_v6(v6);
         assert_eq!(link.v6_seen(), v6.addr);
+    }
+
+    #[test]
+    fn targets_of_rules_are_not_the_guest() {
+        let config = config();
+        let (v4, v6) = (config.v4.as_ref().unwrap(), config.v6.as_ref().unwrap());
+        let mut link = Link::new(&config, None, None);
+        let before = (link.v4_seen(), link.v6_seen());
+        link.set_targets(vec![ip("192.0.2.50"), ip("2001:db8:1::50")]);
+        link.observe_v4(v4, "192.0.2.50".parse().unwrap());
+        link.observe_v6(v6, "2001:db8:1::50".parse().unwrap());
+        assert_eq!((link.v4_seen(), link.v6_seen()), before);
+        link.observe_v4(v4, "192.0.2.51".parse().unwrap());
+        assert_ne!(link.v4_seen(), before.0);
+    }
+
+    #[test]
+    fn shared_addresses_are_hidden() {
+        let mut config = config();
+        config.shared = vec![ip("192.0.2.200"), ip("2001:db8:1::200")];
+        let link = Link::new(&config, None, None);
+        let seen = |source| inbound_source(&config, &link, ip(source)).unwrap();
+        assert_eq!(seen("192.0.2.200"), ip("192.0.2.2"), "our own address");
+        assert_eq!(seen("2001:db8:1::200"), ip("fe80::1"));
+        assert_eq!(visible_source(&config, &link, ip("192.0.2.200")), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the guest is told and how its addresses map to the host's: immutable, swapped whole.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use wire::ethernet::MacAddr;
 
@@ -15,6 +15,8 @@ pub struct Config {
     pub v4: Option<Ipv4Config>,
     /// IPv6, if enabled.
     pub v6: Option<Ipv6Config>,
+    /// Further addresses that the guest has in common with the host.
+    pub shared: Vec<IpAddr>,
     /// Domain search list, without trailing dots.
     pub search: Vec<String>,
     /// DHCP option 12.

@@ -253,6 +253,11 @@ impl<H: Host> Stack<H> {
         self.layers.udp.deliver_to_group(&mut cx, FlowKey::new(group, peer), (burst, payload));
     }
 
+    /// Addresses that forwarding rules name as targets; see [`Link::set_targets`].
+    pub fn set_targets(&mut self, targets: Vec<IpAddr>) {
+        self.link.set_targets(targets);
+    }
+
     /// The host had to refuse a flow for the guest before it came here.
     pub fn count_refused(&mut self) {
         self.stats.flows_refused += 1;

@@ -55,6 +55,7 @@ pub(crate) fn config() -> Config {
             addr_out: None,
             scope_id: 7,
         }),
+        shared: Vec::new(),
         search: vec![],
         hostname: None,
         fqdn: None,

@@ -129,6 +129,7 @@ impl Network {
                 mtu: Some(mtu).filter(|&mtu| mtu > 0),
                 v4,
                 v6,
+                shared: Vec::new(),
                 search: search(said, host),
                 hostname: said.hostname.clone(),
                 fqdn: said.fqdn.clone(),

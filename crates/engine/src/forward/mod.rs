@@ -5,6 +5,7 @@ mod udp;
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::net::UnixListener;
 
 use control::PifTable;
@@ -137,6 +138,15 @@ impl Forwarder {
         Ok(forwarder)
     }
 
+    /// The addresses that rules name as targets.
+    pub(crate) fn targets(&self) -> Vec<IpAddr> {
+        let rules = Pif::ALL.iter().flat_map(|pif| self.listeners.table(*pif).rules());
+        let mut targets: Vec<IpAddr> = rules.filter_map(|rule| rule.target).collect();
+        targets.sort_unstable();
+        targets.dedup();
+        targets
+    }
+
     /// Readiness of something of ours.
     pub(crate) fn on_event(
         &mut self,
@@ -189,7 +199,9 @@ impl Forwarder {
             }
         }
         self.listeners.close_some();
-        self.go_on_changing(io.host.epoll());
+        if self.go_on_changing(io.host.epoll()) {
+            stack.set_targets(self.targets());
+        }
         self.follow(io.host.epoll(), io.now);
         if let Some(configuration) = &mut self.configuration {
             let (listeners, settings) = (&self.listeners, &self.settings);
@@ -247,15 +259,22 @@ impl Forwarder {
         }
     }
 
-    fn go_on_changing(&mut self, epoll: &Epoll) {
-        let Some(change) = &mut self.change else { return };
+    /// Does a little of a change of the rules. `true`: the new ones hold.
+    fn go_on_changing(&mut self, epoll: &Epoll) -> bool {
+        let Some(change) = &mut self.change else { return false };
         let (namespace, settings) = (&mut self.namespace, &self.settings);
         let mut open = |pif, places: &[Place]| open(namespace, settings, pif, places);
-        match change.step(&mut self.listeners, epoll, &mut open) {
-            Outcome::More => return,
-            Outcome::Done => self.tell_rules(),
-            Outcome::Failed(error) => log::error!("Forwarding rules stay as they are: {error}"),
-        }
+        let changed = match change.step(&mut self.listeners, epoll, &mut open) {
+            Outcome::More => return false,
+            Outcome::Done => {
+                self.tell_rules();
+                true
+            }
+            Outcome::Failed(error) => {
+                log::error!("Forwarding rules stay as they are: {error}");
+                false
+            }
+        };
         self.change = None;
         if let Some(auto) = &mut self.auto {
             auto.start_over();
@@ -263,6 +282,7 @@ impl Forwarder {
         if let Some(configuration) = &mut self.configuration {
             configuration.served();
         }
+        changed
     }
 
     fn tell_rules(&self) {

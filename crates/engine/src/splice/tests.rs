@@ -107,9 +107,9 @@ fn small_exchanges_take_no_pipe() {
     for round in 0..50u8 {
         client.write_all(&[round; 100]).unwrap();
         assert_eq!(rig.until(|| read(&mut server)).unwrap(), [round; 100]);
-        server.write_all(&[round; 30_000]).unwrap();
+        server.write_all(&[round; 10_000]).unwrap();
         let mut got = 0;
-        while got < 30_000 {
+        while got < 10_000 {
             got += rig.until(|| read(&mut client)).unwrap().len();
         }
     }

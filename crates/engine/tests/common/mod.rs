@@ -164,6 +164,7 @@ fn config(mtu: u16) -> Config {
             addr_out: None,
             scope_id: 0,
         }),
+        shared: Vec::new(),
         search: Vec::new(),
         hostname: None,
         fqdn: None,

@@ -51,6 +51,7 @@ pub(crate) fn config() -> Config {
             addr_out: None,
             scope_id: 0,
         }),
+        shared: Vec::new(),
         search: vec!["example.org".into(), "lab.example.org".into()],
         hostname: None,
         fqdn: None,

@@ -72,6 +72,7 @@ pub fn config() -> Config {
             addr_out: None,
             scope_id: 0,
         }),
+        shared: Vec::new(),
         search: vec!["example.org".into()],
         hostname: Some("guest".into()),
         fqdn: Some("guest.example.org".into()),
