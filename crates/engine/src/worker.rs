@@ -341,8 +341,8 @@ fn tap_gone() -> ExitReason {
 }
 
 pub(crate) fn readiness(event: &Event) -> Readiness {
-    let &Event { cookie: _, readable, writable, read_closed, hang_up, error } = event;
-    Readiness { readable, writable, read_closed, hang_up, error }
+    let &Event { cookie: _, readable, writable, read_closed, hang_up, error, urgent } = event;
+    Readiness { readable, writable, read_closed, hang_up, error, urgent }
 }
 
 #[cfg(test)]

@@ -245,4 +245,6 @@ pub struct Readiness {
     pub hang_up: bool,
     /// An error is pending (`EPOLLERR`).
     pub error: bool,
+    /// Urgent data is on the way (`EPOLLPRI`): a read stops at it once, whatever comes behind.
+    pub urgent: bool,
 }

@@ -15,7 +15,8 @@ use rustix::time::Timespec;
 pub enum Interest {
     /// Readable, as long as it is (`EPOLLIN | EPOLLRDHUP`).
     Read,
-    /// Every change to readable, writable or closed (`EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET`).
+    /// Every change to readable, urgent, writable or closed
+    /// (`EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET`).
     Edges,
 }
 
@@ -34,6 +35,8 @@ pub struct Event {
     pub hang_up: bool,
     /// `EPOLLERR`.
     pub error: bool,
+    /// `EPOLLPRI`: urgent data on the way, at which a read stops once.
+    pub urgent: bool,
 }
 
 /// Reports taken by one [`Epoll::wait`].
@@ -79,6 +82,7 @@ impl Events {
                 read_closed: flags.contains(EventFlags::RDHUP),
                 hang_up: flags.contains(EventFlags::HUP),
                 error: flags.contains(EventFlags::ERR),
+                urgent: flags.contains(EventFlags::PRI),
             }
         })
     }
@@ -110,7 +114,11 @@ impl Epoll {
         let flags = match interest {
             Interest::Read => EventFlags::IN | EventFlags::RDHUP,
             Interest::Edges => {
-                EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET
+                EventFlags::IN
+                    | EventFlags::PRI
+                    | EventFlags::OUT
+                    | EventFlags::RDHUP
+                    | EventFlags::ET
             }
         };
         Ok(epoll::add(&self.0, fd, EventData::new_u64(cookie), flags)?)

@@ -91,6 +91,7 @@ impl Connections {
         let Some(end) = connection.ends.get_mut(side.index()) else { return };
         end.readable |= ready.readable || ready.read_closed || ready.hang_up;
         end.writable |= ready.writable;
+        end.urgent |= ready.urgent;
         end.closing |= ready.read_closed || ready.hang_up;
         if ready.error {
             log::debug!("spliced connection: {:?}", end.socket.take_error());

@@ -214,3 +214,17 @@ fn who_is_idle_is_not_looked_at() {
     assert_eq!(rig.step(Duration::from_secs(5)), 1, "one event for one message");
     assert_eq!(read(server).unwrap().unwrap(), b"x");
 }
+
+#[test]
+fn urgent_data_is_data() {
+    let mut rig = Rig::new();
+    let (mut client, mut server) = rig.pair();
+    client.write_all(b"before").unwrap();
+    rustix::net::send(&client, b"!", rustix::net::SendFlags::OOB).unwrap();
+    client.write_all(b"behind").unwrap();
+    let mut got = Vec::new();
+    while got.len() < 13 {
+        got.extend(rig.until(|| read(&mut server)).unwrap());
+    }
+    assert_eq!(got, b"before!behind");
+}

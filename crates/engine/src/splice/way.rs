@@ -24,11 +24,13 @@ pub(super) struct End {
     pub(super) writable: bool,
     /// The other end has sent FIN: reads go on until they bring it.
     pub(super) closing: bool,
+    /// It has sent urgent data, at which a read stops once: a short read does not mean that all was read.
+    pub(super) urgent: bool,
 }
 
 impl End {
     pub(super) fn new(socket: Stream) -> Self {
-        Self { socket, readable: false, writable: true, closing: false }
+        Self { socket, readable: false, writable: true, closing: false, urgent: false }
     }
 }
 
@@ -115,7 +117,7 @@ impl Way {
         self.bulk = len == COPIED;
         // A short read has emptied the queue: there will be an event for what comes next. Only the end of
         // the stream may have been announced already.
-        from.readable = len == COPIED || from.closing;
+        from.readable = len == COPIED || from.closing || from.urgent;
         if len == 0 {
             return Ok(0);
         }

@@ -255,6 +255,7 @@ impl SocketModel {
                 read_closed: true,
                 hang_up: true,
                 error: self.error.is_some() || self.queued_error.is_some(),
+                urgent: false,
             },
             State::Established => {
                 let writable = self.writable() || self.outward.fin_queued;
@@ -265,6 +266,7 @@ impl SocketModel {
                     read_closed: self.inward.fin_received,
                     hang_up: self.inward.fin_received && self.outward.fin_queued,
                     error: self.error.is_some(),
+                    urgent: false,
                 }
             }
         }

@@ -356,6 +356,7 @@ impl Storm {
                 read_closed: bits & 0x70 == 0,
                 hang_up: bits & 0x700 == 0,
                 error: bits & 0x7000 == 0,
+                urgent: bits & 0x7_0000 == 0,
             };
             self.call(|stack, io| stack.on_socket(io, id, ready));
         }

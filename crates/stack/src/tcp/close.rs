@@ -17,6 +17,7 @@ impl<S: TcpSocket> Connection<S> {
             return self.on_socket_opening(cx, shared, ready);
         }
         self.drained &= !(ready.readable || ready.read_closed || ready.hang_up);
+        self.urgent |= ready.urgent;
         let mut broken = false;
         if ready.error {
             while let Some(error) = self.sock.take_error() {

@@ -184,6 +184,8 @@ pub(super) struct Connection<S> {
     pub(super) mss: u16,
     /// Nothing more to read until the next event.
     pub(super) drained: bool,
+    /// The remote has sent urgent data: a short read does not mean that nothing follows.
+    pub(super) urgent: bool,
     /// The remote's FIN is known to be in the queue.
     pub(super) read_closed: bool,
     /// The remote reset the connection: where its data ends is not the end of the stream.
@@ -283,6 +285,7 @@ impl<S> Connection<S> {
             snd_shift: 0,
             mss: if key.is_ipv6() { DEFAULT_MSS_V6 } else { DEFAULT_MSS_V4 },
             drained: true,
+            urgent: false,
             read_closed: false,
             reset_by_remote: false,
             fin: None,

@@ -196,6 +196,7 @@ impl<S: TcpSocket> Connection<S> {
         // Noted for later: edges come once.
         self.read_closed |= ready.read_closed;
         self.drained &= !(ready.readable || ready.read_closed);
+        self.urgent |= ready.urgent;
         if self.state == State::Connecting && ready.writable {
             shared.half_open = shared.half_open.saturating_sub(1);
             self.state = State::SynAckSent;

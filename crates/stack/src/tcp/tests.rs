@@ -14,8 +14,14 @@ const GUEST: &str = "192.0.2.1";
 const PEER: &str = "198.51.100.7";
 const IRS: u32 = 0xffff_fff0;
 
-const WRITABLE: Readiness =
-    Readiness { readable: false, writable: true, read_closed: false, hang_up: false, error: false };
+const WRITABLE: Readiness = Readiness {
+    readable: false,
+    writable: true,
+    read_closed: false,
+    hang_up: false,
+    error: false,
+    urgent: false,
+};
 
 /// A segment from the guest, port 1000, to the peer's port 80.
 #[derive(Clone, Copy, Debug, Default)]
@@ -364,8 +370,14 @@ fn a_reset_by_the_remote_comes_behind_its_data() {
     socket.borrow_mut().incoming = b"last words".to_vec();
     socket.borrow_mut().ended = true;
     socket.borrow_mut().error = Some(SocketError { errno: 104, icmp: None });
-    let everything =
-        Readiness { readable: true, writable: true, read_closed: true, hang_up: true, error: true };
+    let everything = Readiness {
+        readable: true,
+        writable: true,
+        read_closed: true,
+        hang_up: true,
+        error: true,
+        urgent: false,
+    };
     rig.tcp_ready(&socket, everything);
     let segments = segments(&mut rig);
     assert_eq!(segments.len(), 2);

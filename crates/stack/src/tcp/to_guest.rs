@@ -239,7 +239,7 @@ impl<S: TcpSocket> Connection<S> {
             }
         };
         let sent = u32::try_from(got).unwrap_or(u32::MAX);
-        let short = got < want;
+        let short = got < want && !self.urgent;
         let end = seq + sent;
         let last = short && !end.before(self.max);
         let pushed = last || again && end == self.data_end();
