@@ -46,12 +46,11 @@ impl Forwarder {
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Taken::All,
-                Err(error) if is_out_of_descriptors(&error) => {
-                    if !self.refuse(slot) {
-                        return Taken::None;
-                    }
-                    stack.count_refused();
-                }
+                Err(error) if is_out_of_descriptors(&error) => match self.refuse(slot) {
+                    Taken::Some => stack.count_refused(),
+                    // Whether somebody waits is only seen with a descriptor at hand.
+                    taken @ (Taken::All | Taken::None) => return taken,
+                },
                 Err(error) if is_of_connection(&error) => {}
                 Err(error) => {
                     log::debug!("listening socket {}: {error}", entry.place());
@@ -63,24 +62,23 @@ impl Forwarder {
     }
 
     /// Resets the connection that waits first, for lack of a descriptor to keep it: who connected learns
-    /// that at once. `false` if even that is impossible.
-    fn refuse(&mut self, slot: Slot) -> bool {
-        if !std::mem::replace(&mut self.refusing, true) {
-            log::warn!("New connections are refused: no descriptors");
-        }
+    /// that at once.
+    fn refuse(&mut self, slot: Slot) -> Taken {
         self.spare.release();
         let listener = self.listeners.get(slot).and_then(|entry| entry.tcp());
-        let accepted = listener.map(|listener| listener.accept());
-        let refused = match accepted {
+        let taken = match listener.map(|listener| listener.accept()) {
             Some(Ok((socket, _))) => {
                 Stream::accepted(socket).reset_on_close();
-                true
+                Taken::Some
             }
-            Some(Err(error)) => error.kind() == ErrorKind::WouldBlock,
-            None => true,
+            Some(Err(error)) if error.kind() != ErrorKind::WouldBlock => Taken::None,
+            Some(Err(_)) | None => Taken::All,
         };
         self.spare.regain();
-        refused
+        if taken != Taken::All && !std::mem::replace(&mut self.refusing, true) {
+            log::warn!("New connections are refused: no descriptors");
+        }
+        taken
     }
 
     /// A connection from the host's world to the guest.
