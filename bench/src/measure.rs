@@ -4,8 +4,8 @@ use crate::args::Args;
 use crate::command::{self, Running, Talking, words};
 use crate::peer::{Peer, Peers, Setting};
 use crate::proc;
-use crate::rig::{self, Guest, LINK_MTU, Rig, SERVER};
-use crate::rows::{Kind, Row, Way};
+use crate::rig::{self, Guest, HOST, LINK_MTU, OUTSIDE, PORT, Rig};
+use crate::rows::{Kind, Path, Row, Way};
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -77,15 +77,16 @@ struct Site<'a> {
     peers: &'a Peers,
     forwarder: Option<Running>,
     guest: Option<Guest>,
+    path: Path,
 }
 
 impl<'a> Site<'a> {
     fn build(rig: &'a Rig, peers: &'a Peers, row: &Row, peer: Peer) -> Result<Self> {
-        let mut site = Self { rig, peers, forwarder: None, guest: None };
+        let mut site = Self { rig, peers, forwarder: None, guest: None, path: row.path };
         if peer != Peer::Veth {
             let guest = Guest::new(row.congestion)?;
             let defaults = matches!(row.kind, Kind::IdleCpu { defaults: true, .. });
-            let setting = Setting { mtu: row.mtu, defaults };
+            let setting = Setting { mtu: row.mtu, defaults, path: row.path };
             site.forwarder = Some(peers.start(peer, &guest, setting)?);
             site.guest = Some(guest);
         }
@@ -106,7 +107,7 @@ impl<'a> Site<'a> {
                 let window = if args.quick { args.window } else { args.window.max(IDLE) };
                 self.idle_cpu(flows, window)?
             }
-            Kind::DescriptorsPerFlow => self.descriptors()?,
+            Kind::DescriptorsPerFlow { flows } => self.descriptors(flows)?,
             Kind::Resident => self.resident()?,
             Kind::ResidentPerFlow => self.resident_per_flow()?,
             Kind::StartUp => bail!("not measured with a forwarder"),
@@ -120,9 +121,34 @@ impl<'a> Site<'a> {
         Ok(sample)
     }
 
+    /// The process whose network namespace the client is in, if not the host's, and the address that it
+    /// talks to.
+    fn client_place(&self) -> (Option<u32>, &'static str) {
+        match self.path {
+            Path::Out => (self.inside(), OUTSIDE),
+            Path::In => (Some(self.rig.outside()), HOST),
+            Path::SpliceIn => (None, "127.0.0.1"),
+            Path::SpliceOut => (self.inside(), "127.0.0.1"),
+        }
+    }
+
+    /// The same for the server, and the address it listens on.
+    fn server_place(&self) -> (Option<u32>, &'static str) {
+        match self.path {
+            Path::Out => (Some(self.rig.outside()), OUTSIDE),
+            Path::In | Path::SpliceIn => (self.inside(), "0.0.0.0"),
+            Path::SpliceOut => (None, "127.0.0.1"),
+        }
+    }
+
+    /// The process that holds the guest's namespace; without a guest, the host is it.
+    fn inside(&self) -> Option<u32> {
+        self.guest.as_ref().map(Guest::pid)
+    }
+
     /// A process in the client's network namespace.
     fn near(&self) -> u32 {
-        self.guest.as_ref().map_or_else(std::process::id, Guest::pid)
+        self.client_place().0.unwrap_or_else(std::process::id)
     }
 
     fn forwarder(&self) -> Result<u32> {
@@ -135,16 +161,18 @@ impl<'a> Site<'a> {
 
     /// The load generator as a client.
     fn client(&self, line: &str, cpu: Option<u32>) -> Command {
-        let mut command = rig::inside(self.guest.as_ref().map(Guest::pid), &self.peers.load, cpu);
-        command.args(line.split_ascii_whitespace()).args(["--to", SERVER]);
+        let (place, address) = self.client_place();
+        let mut command = rig::inside(place, &self.peers.load, cpu);
+        command.args(line.split_ascii_whitespace()).args(["--to", &format!("{address}:{PORT}")]);
         command
     }
 
     /// The load generator as the server.
     fn server(&self, window: Duration, cpu: Option<u32>) -> Result<Talking> {
-        let mut command = self.rig.outside(&self.peers.load, cpu);
+        let (place, address) = self.server_place();
+        let mut command = rig::inside(place, &self.peers.load, cpu);
         let secs = window.as_secs_f64().to_string();
-        command.args(["server", "--to", SERVER, "--secs", &secs]);
+        command.args(["server", "--to", &format!("{address}:{PORT}"), "--secs", &secs]);
         let mut server = Talking::start(command)?;
         let word = server.hear(Duration::from_secs(5))?;
         ensure!(word == "ready", "the server said '{word}'");
@@ -319,9 +347,9 @@ impl<'a> Site<'a> {
         })
     }
 
-    fn descriptors(&self) -> Result<Sample> {
+    fn descriptors(&self, flows: u32) -> Result<Sample> {
         let before = proc::descriptors(self.forwarder()?);
-        let (_flows, held) = self.flows(1000)?;
+        let (_flows, held) = self.flows(flows)?;
         let after = proc::descriptors(self.forwarder()?);
         Ok(Sample {
             value: (after as f64 - before as f64) / f64::from(held),

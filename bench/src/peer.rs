@@ -4,7 +4,8 @@ use crate::args::Args;
 use crate::command::{self, Running, words};
 use crate::debian;
 use crate::proc;
-use crate::rig::Guest;
+use crate::rig::{Guest, PORT};
+use crate::rows::Path;
 use crate::setup::{WHY_NO_C, which};
 use anyhow::{Result, bail, ensure};
 use std::path::PathBuf;
@@ -72,8 +73,11 @@ pub(crate) struct Peers {
 pub(crate) struct Setting {
     /// MTU of the tap.
     pub(crate) mtu: u32,
-    /// Whether port forwarding stays as the peer has it by default; `none` otherwise.
+    /// Whether port forwarding, but for the port of `path`, stays as the peer has it by default; `none`
+    /// otherwise.
     pub(crate) defaults: bool,
+    /// The way of the traffic.
+    pub(crate) path: Path,
 }
 
 impl Peers {
@@ -145,8 +149,20 @@ impl Peers {
         let pid = guest.pid().to_string();
         if let Some(program) = self.program(peer) {
             command.arg(program).args(["-f", "-q", "--config-net", "-m", &mtu]);
-            if !setting.defaults {
-                command.args(["-t", "none", "-u", "none", "-T", "none", "-U", "none"]);
+            let (inbound, outbound) = match setting.path {
+                Path::Out => (false, false),
+                Path::In | Path::SpliceIn => (true, false),
+                Path::SpliceOut => (false, true),
+            };
+            let port = PORT.to_string();
+            for (options, used) in [(["-t", "-u"], inbound), (["-T", "-U"], outbound)] {
+                for option in options {
+                    match (used, setting.defaults) {
+                        (true, _) => drop(command.args([option, &port])),
+                        (false, false) => drop(command.args([option, "none"])),
+                        (false, true) => {}
+                    }
+                }
             }
             command.arg(&pid);
         } else {

@@ -15,8 +15,12 @@ use std::time::{Duration, Instant};
 
 /// MTU of the link between host and outside while forwarders are measured.
 pub(crate) const LINK_MTU: u32 = 65_520;
-/// Where the server listens: not the gateway, whose address forwarders may map to the host.
-pub(crate) const SERVER: &str = "203.0.113.10:5001";
+/// The port on which the server listens.
+pub(crate) const PORT: u16 = 5001;
+/// Where it listens outside: not the gateway, whose address forwarders may map to the host.
+pub(crate) const OUTSIDE: &str = "203.0.113.10";
+/// The host's own address.
+pub(crate) const HOST: &str = "203.0.113.2";
 
 /// Host and outside.
 #[derive(Debug)]
@@ -65,9 +69,9 @@ impl Rig {
         Ok(rig)
     }
 
-    /// `program` in the outside.
-    pub(crate) fn outside(&self, program: &Path, cpu: Option<u32>) -> Command {
-        inside(Some(self.outside.id()), program, cpu)
+    /// The process that holds the outside.
+    pub(crate) fn outside(&self) -> u32 {
+        self.outside.id()
     }
 
     /// Sets the congestion control of host and outside.

@@ -19,6 +19,30 @@ impl Way {
     }
 }
 
+/// Between whom traffic goes, and by which way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Path {
+    /// From the namespace to the outside, through its interface.
+    Out,
+    /// From the outside to a forwarded port of the namespace, through its interface.
+    In,
+    /// From the host's loopback to a forwarded port of the namespace.
+    SpliceIn,
+    /// From the namespace's loopback to a port of the host's.
+    SpliceOut,
+}
+
+impl Path {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Out => "",
+            Self::In => " inbound",
+            Self::SpliceIn => " splice in",
+            Self::SpliceOut => " splice out",
+        }
+    }
+}
+
 /// What a row measures.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
@@ -38,8 +62,8 @@ pub(crate) enum Kind {
     FrameSyscalls { way: Way },
     /// CPU time of the forwarder per second while nothing happens.
     IdleCpu { flows: u32, defaults: bool },
-    /// Descriptors a connection costs.
-    DescriptorsPerFlow,
+    /// Descriptors that each of so many connections costs.
+    DescriptorsPerFlow { flows: u32 },
     /// Resident memory after start.
     Resident,
     /// Resident memory each of ten thousand idle connections adds.
@@ -66,6 +90,7 @@ pub(crate) struct Target {
 pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) kind: Kind,
+    pub(crate) path: Path,
     pub(crate) mtu: u32,
     pub(crate) congestion: &'static str,
     pub(crate) unit: &'static str,
@@ -85,7 +110,7 @@ impl Row {
             Kind::ConnectionSyscalls
             | Kind::FrameSyscalls { .. }
             | Kind::IdleCpu { .. }
-            | Kind::DescriptorsPerFlow
+            | Kind::DescriptorsPerFlow { .. }
             | Kind::Resident
             | Kind::ResidentPerFlow => args.runs.min(3),
         }
@@ -93,6 +118,18 @@ impl Row {
 
     /// Whether the row means anything for this peer.
     pub(crate) fn has(&self, peer: Peer) -> bool {
+        // slirp4netns forwards ports by other means, and C has not as many descriptors.
+        let forwards = self.path == Path::Out || peer != Peer::Slirp;
+        let flows =
+            if let Kind::DescriptorsPerFlow { flows } | Kind::IdleCpu { flows, .. } = self.kind {
+                flows
+            } else {
+                0
+            };
+        forwards && (flows <= 1000 || peer == Peer::Ours) && self.means_something(peer)
+    }
+
+    fn means_something(&self, peer: Peer) -> bool {
         match self.kind {
             Kind::Tcp { .. }
             | Kind::RoundTrip { .. }
@@ -105,7 +142,7 @@ impl Row {
             Kind::ConnectionSyscalls
             | Kind::FrameSyscalls { .. }
             | Kind::IdleCpu { .. }
-            | Kind::DescriptorsPerFlow
+            | Kind::DescriptorsPerFlow { .. }
             | Kind::Resident
             | Kind::ResidentPerFlow => peer != Peer::Veth,
         }
@@ -124,6 +161,7 @@ fn tcp(way: Way, mtu: u32, streams: u32, congestion: &'static str) -> Row {
     Row {
         name: format!("tcp {} {mtu} {streams}s {congestion}", way.name()),
         kind: Kind::Tcp { way, streams },
+        path: Path::Out,
         mtu,
         congestion,
         unit: "Gbit/s",
@@ -146,6 +184,7 @@ pub(crate) fn all() -> Vec<Row> {
     let other = |name: &str, kind, unit, target| Row {
         name: name.to_owned(),
         kind,
+        path: Path::Out,
         mtu: 65_520,
         congestion: "cubic",
         unit,
@@ -189,11 +228,55 @@ pub(crate) fn all() -> Vec<Row> {
         other("idle cpu no ports 0 flows", idle(0, false), "ms/s", at_most(1.0)),
         other("idle cpu no ports 1000 flows", idle(1000, false), "ms/s", at_most(1.0)),
         // A hundredth of room: the forwarder may open a descriptor or two of its own meanwhile.
-        other("fds per flow", Kind::DescriptorsPerFlow, "fds", at_most(1.01)),
+        other("fds per flow", Kind::DescriptorsPerFlow { flows: 1000 }, "fds", at_most(1.01)),
         other("rss idle", Kind::Resident, "KiB", at_most_c(0.5)),
         other("rss per idle flow of 10000", Kind::ResidentPerFlow, "bytes", at_most(1024.0)),
         other("start-up --config-net true", Kind::StartUp, "ms", at_most_c(0.25)),
     ]);
+    rows.extend(forwarded(&other));
+    rows
+}
+
+/// The rows about forwarded ports. `other` makes one with the usual surroundings.
+fn forwarded(other: &dyn Fn(&str, Kind, &'static str, Target) -> Row) -> Vec<Row> {
+    let none = Target::default();
+    let mut rows = Vec::new();
+    let mut add = |path: Path, name: &str, kind, unit, target| {
+        let row = other(&format!("{name}{}", path.name()), kind, unit, target);
+        rows.push(Row { path, ..row });
+    };
+    for path in [Path::SpliceIn, Path::SpliceOut] {
+        for streams in [1, 4] {
+            let target = Target { min_c: Some(1.0), max_cpu_c: Some(1.0), no_stalls: true, ..none };
+            let kind = Kind::Tcp { way: Way::Out, streams };
+            add(path, &format!("tcp {streams}s"), kind, "Gbit/s", target);
+        }
+        for (name, gso) in [("udp gso 1400", true), ("udp plain 1400", false)] {
+            let kind = Kind::UdpFlood { way: Way::Out, gso };
+            add(path, name, kind, "kpps", Target { min_c: Some(1.0), ..none });
+        }
+        let at_most = Target { max: Some(0.0), ..none };
+        add(path, "udp paced 60k", Kind::UdpPaced { way: Way::Out }, "% lost", at_most);
+    }
+    for path in [Path::In, Path::SpliceIn, Path::SpliceOut] {
+        let target = Target { max_c: Some(0.85), ..none };
+        add(path, "rr tcp one cpu", Kind::RoundTrip { udp: false }, "µs p50", target);
+        add(path, "rr udp one cpu", Kind::RoundTrip { udp: true }, "µs p50", target);
+        let ratio = if path == Path::In { 1.3 } else { 1.5 };
+        let target = Target { min_c: Some(ratio), ..none };
+        add(path, "crr 16 in flight", Kind::Connections, "conn/s", target);
+        let target = Target { max: Some(25.0), ..none };
+        add(path, "syscalls per crr", Kind::ConnectionSyscalls, "calls", target);
+    }
+    // Each with a hundredth of room: the forwarder may open a descriptor or two of its own.
+    for (path, flows, most) in [(Path::SpliceIn, 9_000, 2.02), (Path::In, 15_000, 1.01)] {
+        let target = Target { max: Some(most), ..none };
+        let name = format!("fds per flow of {flows}");
+        add(path, &name, Kind::DescriptorsPerFlow { flows }, "fds", target);
+        let target = Target { max: Some(1.0), ..none };
+        let kind = Kind::IdleCpu { flows, defaults: true };
+        add(path, &format!("idle cpu defaults {flows} flows"), kind, "ms/s", target);
+    }
     rows
 }
 

@@ -187,6 +187,7 @@ impl Forwarder {
         self.connections.resume();
         self.relays.resume(io.now, &mut self.buffer);
         self.relays.on_deadline(io.now);
+        self.take_strays(stack, io);
         for _ in 0..self.pending.len() {
             if let Some(slot) = self.pending.pop_front() {
                 self.take_from(stack, io, slot);
@@ -222,6 +223,7 @@ impl Forwarder {
             || self.listeners.has_closing()
             || self.connections.has_pending()
             || self.relays.has_pending()
+            || !self.strays.is_empty()
             || !self.pending.is_empty();
         if at_once {
             return Some(Instant::default());

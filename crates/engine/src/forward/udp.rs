@@ -80,11 +80,17 @@ impl Forwarder {
                     }
                 }
             }
-            while let Some(Stray { slot, datagram, payload }) = self.strays.pop_front() {
-                self.arrived(stack, io, slot, &datagram, &payload);
-            }
+            self.take_strays(stack, io);
         }
         Taken::Some
+    }
+
+    /// Takes some of what came to the wrong socket.
+    pub(super) fn take_strays(&mut self, stack: &mut Stack<KernelHost>, io: &mut Surroundings<'_>) {
+        for _ in 0..TURN {
+            let Some(Stray { slot, datagram, payload }) = self.strays.pop_front() else { return };
+            self.arrived(stack, io, slot, &datagram, &payload);
+        }
     }
 
     /// Datagrams of one sender that belong to no socket of a flow.
@@ -250,8 +256,12 @@ fn device(place: &Place) -> Option<Device> {
 /// Takes what came to a socket between its being bound and its being connected.
 pub(crate) fn drain(socket: &mut UdpSocket, each: &mut dyn FnMut(Burst, &[u8])) {
     // Rarely anything at all: worth a system call, not a buffer.
-    while socket.has_waiting() {
-        let mut buffer = vec![0; crate::splice::MAX_BURST];
+    if !socket.has_waiting() {
+        return;
+    }
+    let mut buffer = vec![0; crate::splice::MAX_BURST];
+    // What the peer goes on sending is no stray, and may come without end.
+    for _ in 0..TURN {
         match socket.recv(&mut buffer) {
             Ok(burst) => each(burst, buffer.get(..burst.len).unwrap_or_default()),
             Err(_) => return,

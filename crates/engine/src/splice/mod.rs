@@ -130,9 +130,11 @@ impl Connections {
             return;
         };
         let Connection { ends: [near, far], ways: [there, back], .. } = connection;
-        let result = there
-            .pump(near, far, &mut self.pipes, &mut self.buffer)
-            .and_then(|more| Ok(more | back.pump(far, near, &mut self.pipes, &mut self.buffer)?));
+        let (pipes, buffer) = (&mut self.pipes, &mut self.buffer);
+        let result = there.pump(near, far, pipes, buffer, back.shut).and_then(|more| {
+            let last = there.shut;
+            Ok(more | back.pump(far, near, pipes, buffer, last)?)
+        });
         match result {
             // The kernel sees to what was written last.
             Ok(_) if there.shut && back.shut => drop(self.table.remove(slot)),

@@ -63,7 +63,8 @@ impl Way {
         Self { held: Held::Nothing, bulk: false, announced: false, ended: false, shut: false };
 
     /// Moves bytes `from` one socket `to` the other for as long as both do their part. `true`: there may
-    /// be more, and it is somebody else's turn.
+    /// be more, and it is somebody else's turn. If this is the `last` way that is open, the sockets will be
+    /// closed at its end, which ends the stream, too.
     ///
     /// # Errors
     /// Those of the sockets, after which the connection is broken.
@@ -73,6 +74,7 @@ impl Way {
         to: &mut End,
         pipes: &mut Pipes,
         buffer: &mut [u8],
+        last: bool,
     ) -> io::Result<bool> {
         let mut moved = 0;
         while moved < TURN {
@@ -82,7 +84,9 @@ impl Way {
             if self.ended {
                 if !self.shut {
                     self.shut = true;
-                    to.socket.shutdown_write()?;
+                    if !last {
+                        to.socket.shutdown_write()?;
+                    }
                 }
                 return Ok(false);
             }
