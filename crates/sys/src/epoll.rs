@@ -1,7 +1,7 @@
 //! `epoll(7)`: readiness of many descriptors at once.
 //!
-//! Descriptors are added once and never modified: sockets edge-triggered for everything, the others
-//! level-triggered for reading. A descriptor leaves when its last copy is closed.
+//! Descriptors are added once: sockets edge-triggered for everything, the others level-triggered for
+//! reading. A descriptor leaves when its last copy is closed.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,6 +18,21 @@ pub enum Interest {
     /// Every change to readable, urgent, writable or closed
     /// (`EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET`).
     Edges,
+    /// As [`Interest::Edges`], but not that it became writable. To the kernel, every report is about all
+    /// that is ready: a socket that can be written to all the time would be reported, for what has been read
+    /// long since.
+    EdgesIn,
+}
+
+impl Interest {
+    fn flags(self) -> EventFlags {
+        let edges = EventFlags::IN | EventFlags::PRI | EventFlags::RDHUP | EventFlags::ET;
+        match self {
+            Self::Read => EventFlags::IN | EventFlags::RDHUP,
+            Self::Edges => edges | EventFlags::OUT,
+            Self::EdgesIn => edges,
+        }
+    }
 }
 
 /// One report.
@@ -111,17 +126,15 @@ impl Epoll {
     /// # Errors
     /// `ENOSPC` at the limit of watches per user, `ENOMEM`, `EPERM` for what cannot be watched.
     pub fn add(&self, fd: impl AsFd, cookie: u64, interest: Interest) -> io::Result<()> {
-        let flags = match interest {
-            Interest::Read => EventFlags::IN | EventFlags::RDHUP,
-            Interest::Edges => {
-                EventFlags::IN
-                    | EventFlags::PRI
-                    | EventFlags::OUT
-                    | EventFlags::RDHUP
-                    | EventFlags::ET
-            }
-        };
-        Ok(epoll::add(&self.0, fd, EventData::new_u64(cookie), flags)?)
+        Ok(epoll::add(&self.0, fd, EventData::new_u64(cookie), interest.flags())?)
+    }
+
+    /// Changes what is reported about `fd`. What is ready is reported again.
+    ///
+    /// # Errors
+    /// `ENOENT` if it was not added.
+    pub fn modify(&self, fd: impl AsFd, cookie: u64, interest: Interest) -> io::Result<()> {
+        Ok(epoll::modify(&self.0, fd, EventData::new_u64(cookie), interest.flags())?)
     }
 
     /// Waits until there is something to report or `timeout` has passed (rounded up to whole

@@ -157,7 +157,9 @@ impl Forwarder {
     ) {
         match token {
             Token::TcpListener(slot) | Token::UdpListener(slot) => self.take_from(stack, io, slot),
-            Token::Spliced(slot, side) => self.connections.on_event(slot, side, ready),
+            Token::Spliced(slot, side) => {
+                self.connections.on_event(io.host.epoll(), slot, side, ready)
+            }
             Token::Relay(slot, side) => {
                 self.relays.on_event(slot, side, ready, io.now, &mut self.buffer);
             }
@@ -184,7 +186,7 @@ impl Forwarder {
 
     /// Does what is due, and a little of what takes long.
     pub(crate) fn poll(&mut self, stack: &mut Stack<KernelHost>, io: &mut Surroundings<'_>) {
-        self.connections.resume();
+        self.connections.resume(io.host.epoll());
         self.relays.resume(io.now, &mut self.buffer);
         self.relays.on_deadline(io.now);
         self.take_strays(stack, io);

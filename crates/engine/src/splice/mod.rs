@@ -86,7 +86,7 @@ impl Connections {
     }
 
     /// Readiness of one of the sockets.
-    pub(crate) fn on_event(&mut self, slot: Slot, side: Side, ready: Readiness) {
+    pub(crate) fn on_event(&mut self, epoll: &Epoll, slot: Slot, side: Side, ready: Readiness) {
         let Some(connection) = self.table.get_mut(slot) else { return };
         let Some(end) = connection.ends.get_mut(side.index()) else { return };
         end.readable |= ready.readable || ready.read_closed || ready.hang_up;
@@ -106,16 +106,16 @@ impl Connections {
             }
             connection.connected = true;
         }
-        self.pump(slot);
+        self.pump(epoll, slot);
     }
 
     /// Lets those go on that had more to do.
-    pub(crate) fn resume(&mut self) {
+    pub(crate) fn resume(&mut self, epoll: &Epoll) {
         for _ in 0..self.pending.len() {
             let Some(slot) = self.pending.pop_front() else { return };
             if let Some(connection) = self.table.get_mut(slot) {
                 connection.pending = false;
-                self.pump(slot);
+                self.pump(epoll, slot);
             }
         }
     }
@@ -125,7 +125,7 @@ impl Connections {
         !self.pending.is_empty()
     }
 
-    fn pump(&mut self, slot: Slot) {
+    fn pump(&mut self, epoll: &Epoll, slot: Slot) {
         let Some(connection) = self.table.get_mut(slot).filter(|open| open.connected) else {
             return;
         };
@@ -133,7 +133,10 @@ impl Connections {
         let (pipes, buffer) = (&mut self.pipes, &mut self.buffer);
         let result = there.pump(near, far, pipes, buffer, back.shut).and_then(|more| {
             let last = there.shut;
-            Ok(more | back.pump(far, near, pipes, buffer, last)?)
+            let more = more | back.pump(far, near, pipes, buffer, last)?;
+            watch(epoll, slot, Side::Near, near, there)?;
+            watch(epoll, slot, Side::Far, far, back)?;
+            Ok(more)
         });
         match result {
             // The kernel sees to what was written last.
@@ -159,6 +162,19 @@ impl Connections {
             }
         }
     }
+}
+
+/// Sees to it that room to write on `end` is reported where somebody may wait for it, and not while only
+/// much comes from there, on the way `from` it.
+fn watch(epoll: &Epoll, slot: Slot, side: Side, end: &mut End, from: &Way) -> io::Result<()> {
+    end.blocks &= from.is_bulk();
+    let wanted = !from.is_bulk() || end.blocks;
+    if wanted == end.reports_room {
+        return Ok(());
+    }
+    end.reports_room = wanted;
+    let interest = if wanted { Interest::Edges } else { Interest::EdgesIn };
+    epoll.modify(&end.socket, Token::Spliced(slot, side).to_cookie(), interest)
 }
 
 /// Resets an accepted connection that leads nowhere.

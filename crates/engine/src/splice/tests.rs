@@ -64,9 +64,9 @@ impl Rig {
             let Some(Token::Spliced(slot, side)) = Token::from_cookie(event.cookie) else {
                 panic!("{event:?}");
             };
-            self.connections.on_event(slot, side, readiness(&event));
+            self.connections.on_event(&self.epoll, slot, side, readiness(&event));
         }
-        self.connections.resume();
+        self.connections.resume(&self.epoll);
         events.len()
     }
 

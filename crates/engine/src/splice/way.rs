@@ -26,11 +26,31 @@ pub(super) struct End {
     pub(super) closing: bool,
     /// It has sent urgent data, at which a read stops once: a short read does not mean that all was read.
     pub(super) urgent: bool,
+    /// A write took less than it was given, since the last time that small pieces came from here.
+    pub(super) blocks: bool,
+    /// What is reported about it includes room to write.
+    pub(super) reports_room: bool,
 }
 
 impl End {
     pub(super) fn new(socket: Stream) -> Self {
-        Self { socket, readable: false, writable: true, closing: false, urgent: false }
+        Self {
+            socket,
+            readable: false,
+            writable: true,
+            closing: false,
+            urgent: false,
+            blocks: false,
+            reports_room: true,
+        }
+    }
+}
+
+impl End {
+    /// It takes nothing now.
+    fn block(&mut self) {
+        self.writable = false;
+        self.blocks = true;
     }
 }
 
@@ -61,6 +81,11 @@ pub(super) struct Way {
 impl Way {
     pub(super) const NEW: Self =
         Self { held: Held::Nothing, bulk: false, announced: false, ended: false, shut: false };
+
+    /// Whether much is coming.
+    pub(super) fn is_bulk(&self) -> bool {
+        self.bulk
+    }
 
     /// Moves bytes `from` one socket `to` the other for as long as both do their part. `true`: there may
     /// be more, and it is somebody else's turn. If this is the `last` way that is open, the sockets will be
@@ -131,7 +156,7 @@ impl Way {
             Err(error) => return Err(error),
         };
         if sent < len {
-            to.writable = false;
+            to.block();
             self.held = Held::Bytes(data.get(sent..).unwrap_or_default().into(), len - sent);
         }
         Ok(len)
@@ -182,7 +207,7 @@ impl Way {
             };
             match written {
                 Ok(len) => *left = left.saturating_sub(len),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => to.writable = false,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => to.block(),
                 Err(error) => return Err(error),
             }
             if *left == 0 {
