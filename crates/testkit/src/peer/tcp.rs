@@ -135,6 +135,8 @@ fn open(addr: SocketAddr, request: &str) -> Result<TcpStream> {
 /// `abort N` sends N bytes, resets, and says `aborted` ·
 /// `idle COUNT` keeps COUNT connections open, says `open`, and after each line of input tries them
 /// all and says `alive COUNT` ·
+/// `crowd COUNT` is the same for connections of which some are refused: says `open N refused N hanging N`,
+/// and then `alive N` of those that were open ·
 /// `many COUNT BYTES` echoes over COUNT connections that are all open at the same time.
 pub(super) fn client(verb: &str, addr: SocketAddr, args: &[&str]) -> Result<()> {
     match verb {
@@ -202,6 +204,7 @@ pub(super) fn client(verb: &str, addr: SocketAddr, args: &[&str]) -> Result<()> 
             say("aborted")
         }
         "idle" => idle(addr, number(args, 0)?),
+        "crowd" => crowd(addr, number(args, 0)?),
         "many" => many(addr, number(args, 0)?, number(args, 1)?),
         _ => bail!("what is '{verb}'?"),
     }
@@ -229,6 +232,32 @@ fn idle(addr: SocketAddr, count: usize) -> Result<()> {
             probe(stream)?;
         }
         say(&format!("alive {count}"))?;
+    }
+    Ok(())
+}
+
+/// How long a connection may take that is served or refused at once.
+const AT_ONCE: Duration = Duration::from_secs(3);
+
+fn crowd(addr: SocketAddr, count: usize) -> Result<()> {
+    let (mut streams, mut refused, mut hanging) = (Vec::new(), 0, 0);
+    for _ in 0..count {
+        let served = open(addr, "echo").and_then(|mut stream| {
+            stream.set_read_timeout(Some(AT_ONCE))?;
+            probe(&mut stream)?;
+            Ok(stream)
+        });
+        match served {
+            Ok(stream) => streams.push(stream),
+            Err(error) if failure(&error) == "timed out" => hanging += 1,
+            Err(_) => refused += 1,
+        }
+    }
+    say(&format!("open {} refused {refused} hanging {hanging}", streams.len()))?;
+    for line in io::stdin().lines() {
+        line?;
+        let alive = streams.iter_mut().filter_map(|stream| probe(stream).ok()).count();
+        say(&format!("alive {alive}"))?;
     }
     Ok(())
 }
