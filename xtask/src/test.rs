@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// A whole GiB for each bulk transfer.
-const FULL: &str = "1073741824";
+/// A whole GiB for each bulk transfer, and a minute for what has to be endured.
+const FULL: &[(&str, &str)] = &[("E2E_BYTES", "1073741824"), ("E2E_SECONDS", "60")];
 /// How long each fuzz target runs is this, shared among them all.
 const FUZZ: Duration = Duration::from_secs(60);
 
@@ -71,14 +71,14 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> Result<()> {
     counts.finish()
 }
 
-/// Runs the end-to-end tests; `--full` with transfers of a GiB.
+/// Runs the end-to-end tests; `--full` with transfers of a GiB, and for minutes.
 pub(crate) fn e2e(args: impl Iterator<Item = OsString>) -> Result<()> {
     tools::provide()?;
     let mut args: Vec<OsString> = args.collect();
     let before = args.len();
     args.retain(|arg| arg != "--full");
     if args.len() < before {
-        return tests_with(&["--package", "e2e"], &args, &[("E2E_BYTES", FULL)])?.finish();
+        return tests_with(&["--package", "e2e"], &args, FULL)?.finish();
     }
     tests(&["--package", "e2e"], &args)?.finish()
 }
@@ -102,6 +102,9 @@ fn tests_with(packages: &[&str], args: &[OsString], env: &[(&str, &str)]) -> Res
     command.args(packages).arg("--no-fail-fast").args(args);
     command.env("PASTA_BIN", pasta).env("TESTKIT_SKIPPED", &skipped);
     command.envs(env.iter().copied());
+    if let Some(tree) = tools::provide_debian() {
+        command.env(testkit::debian::SID, tree);
+    }
     let mut counts = run_counted(command)?;
     if nextest && packages == ["--workspace"] && args.is_empty() {
         let mut command = cargo();
@@ -119,7 +122,7 @@ fn tests_with(packages: &[&str], args: &[OsString], env: &[(&str, &str)]) -> Res
     Ok(counts)
 }
 
-/// Builds pasta as released and returns where it is.
+/// Builds pasta and what belongs to it as released and returns where it is.
 fn build() -> Result<PathBuf> {
     let mut command = cargo();
     command.args(["build", "--release", "--package", "cli", "--bins"]);

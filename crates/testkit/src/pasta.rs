@@ -48,6 +48,15 @@ impl Rig {
         Ok(PastaBuilder { rig: self, user, argv: vec![path.display().to_string()] })
     }
 
+    /// The program `pesto` beside pasta, where every user may execute it.
+    pub fn pesto(&self) -> Result<PathBuf> {
+        let path = binary()?.with_file_name("pesto");
+        if !path.exists() {
+            bail!(RigError(format!("no {}: cargo build --release --bins", path.display())));
+        }
+        self.install(&path, "pesto")
+    }
+
     /// A process that holds a new user and network namespace of `user`'s, in which nothing is
     /// configured.
     pub fn hold(&self, user: User) -> Result<Holder> {
