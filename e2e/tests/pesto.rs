@@ -14,9 +14,9 @@ use testkit::{Family, Place, Proc};
 
 matrix!(users:
     commands, refusals, forwarding, roll_back, roll_back_of_what_was_in_the_way, queued_connections,
-    established_flows, low_ports_in_the_namespace, podman, rootlesskit,
+    established_flows, low_ports_in_the_namespace, low_udp_ports_in_the_namespace, podman, rootlesskit,
 );
-matrix!(once: clients_in_parallel);
+matrix!(once: clients_in_parallel, deleted_and_added_again);
 
 const LO: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -127,7 +127,9 @@ fn refusals(case: &Case<'_>) -> Result<()> {
         ensure!(said.starts_with(line), "{args}: {said}, wanted {line}");
     }
     // What the client would not ask for.
-    for garbage in [&b"\0"[..], b"\x02\0\0\0\0\0", b"\x01\0\0\x01\0\0", b"\x01\0\0\0\0\x01\0\0\0\0\0"] {
+    for garbage in
+        [&b"\0"[..], b"\x02\0\0\0\0\0", b"\x01\0\0\x01\0\0", b"\x01\0\0\0\0\x01\0\0\0\0\0"]
+    {
         let before = (served.rules()?, served.sockets(&Place::Host)?, served.inside()?);
         let mut session = served.connect()?;
         if garbage == b"\0" {
@@ -180,6 +182,22 @@ fn forwarding(case: &Case<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Ports that have just been deleted, many of them, can be had again at once.
+fn deleted_and_added_again(case: &Case<'_>) -> Result<()> {
+    let served = Served::start(case, "-t 8000,10000-15999 -u none -T none -U none")?;
+    for round in 0..5 {
+        let mut session = served.connect()?;
+        let rules = session.table(1)?;
+        ensure!(rules.len() == 2, "{} rules in round {round}", rules.len());
+        let many = rules.pop().context("no rule")?;
+        session.commit()?;
+        let mut session = served.connect()?;
+        session.table(1)?.push(many);
+        session.commit()?;
+    }
+    check(&served, "TCP 8000, TCP 10000-15999", "")
+}
+
 /// What is to be seen of a rule that is not there.
 fn missing(rules: &[&str]) -> String {
     let mut text = String::from("Server didn't make every change\n");
@@ -203,14 +221,13 @@ fn roll_back(case: &Case<'_>) -> Result<()> {
         }
     };
     let in_use = "*/8090: Address already in use";
+    let inside_in_use = "*%lo/9090: Address already in use";
     for (args, rules, why) in [
-        ("-A -t 8090", &["HOST TCP [*]:8090  =>  8090"][..], in_use),
-        ("-A -t 8002-8099", &["HOST TCP [*]:8002-8099  =>  8002-8099"], in_use),
-        ("-A -u 8090", &["HOST UDP [*]:8090  =>  8090"], in_use),
-        ("-D -t 8000 -A -t 8090", &["HOST TCP [*]:8090  =>  8090"], in_use),
-        (&*format!("-A -t {refused}"), &[], why),
-        ("-A -T 9090", &["SPLICE TCP [*]%lo:9090  =>  9090"], "*%lo/9090: Address already in use"),
-        // What could be had does not stay, either.
+        ("-A -t 8090", &["HOST TCP [*]:8090  =>  8090"][..], Some(in_use)),
+        ("-A -u 8090", &["HOST UDP [*]:8090  =>  8090"], Some(in_use)),
+        (&*format!("-A -t {refused}"), &[], Some(why)),
+        ("-A -T 9090", &["SPLICE TCP [*]%lo:9090  =>  9090"], Some(inside_in_use)),
+        // What could be had does not stay, either. Reasons are no longer written after so many.
         (
             "-A -t 8006 -T 9006,9090",
             &[
@@ -218,10 +235,12 @@ fn roll_back(case: &Case<'_>) -> Result<()> {
                 "SPLICE TCP [*]%lo:9006  =>  9006",
                 "SPLICE TCP [*]%lo:9090  =>  9090",
             ],
-            "*%lo/9090: Address already in use",
+            None,
         ),
-        ("-C SPLICE -A -t 8090 -T 9006", &[], in_use),
-        ("-t 8005,8090", &[], in_use),
+        ("-A -t 8002-8099", &["HOST TCP [*]:8002-8099  =>  8002-8099"], None),
+        ("-D -t 8000 -A -t 8090", &["HOST TCP [*]:8090  =>  8090"], None),
+        ("-C SPLICE -A -t 8090 -T 9006", &[], None),
+        ("-t 8005,8090", &[], None),
     ] {
         let said = served.refused(args)?;
         let wanted = missing(rules);
@@ -229,9 +248,11 @@ fn roll_back(case: &Case<'_>) -> Result<()> {
         ensure!(said.contains("Rule not in effect in "), "{args}: {said}");
         let deletes = !args.starts_with("-A");
         ensure!(said.contains("Rule still in effect in ") == deletes, "{args}: {said}");
-        let log = served.guest.proc().stderr();
-        let last = log.lines().rev().find(|line| line.contains("Forwarding rules stay as they are"));
-        ensure!(last.is_some_and(|line| line.ends_with(why)), "{args}: {log}, wanted {why}");
+        if let Some(why) = why {
+            let log = served.guest.proc().stderr();
+            let last = log.lines().rev().find(|line| line.contains("rules stay as they are"));
+            ensure!(last.is_some_and(|line| line.ends_with(why)), "{args}: {log}, wanted {why}");
+        }
         let host = case.family.host();
         let answer = asked(case, &Place::Outside, &[format!("tcp,{host},8000")])?;
         ensure!(answer == ["8000"], "{args}: {answer:?}");
@@ -382,18 +403,27 @@ fn echo(socket: &UdpSocket) -> Result<()> {
 /// Ports below 1024 belong to whoever owns the namespace.
 fn low_ports_in_the_namespace(case: &Case<'_>) -> Result<()> {
     let served = Served::start(case, "-t none -u none -T none -U none")?;
-    let inside = served.guest.place();
     let _host = case.rig.witness(&Place::Host, "81,82", &["127.0.0.1".to_owned()])?;
-    served.change("-A -T 81 -U 81,83:82")?;
-    check(&served, "", "TCP 81, UDP 81, UDP 83:82")?;
-    let questions = ["tcp,127.0.0.1,81", "udp,127.0.0.1,81", "udp,127.0.0.1,83"];
-    let answers = asked(case, &inside, &questions.map(str::to_owned))?;
-    ensure!(answers == ["81", "81", "82"], "{answers:?}");
-    // The whole range, which takes a while.
+    served.change("-A -T 81,83:82 -U 81,83:82")?;
+    check(&served, "", "TCP 81, TCP 83:82, UDP 81, UDP 83:82")?;
+    let questions = ["tcp,127.0.0.1,81", "tcp,127.0.0.1,83"].map(str::to_owned);
+    let answers = asked(case, &served.guest.place(), &questions)?;
+    ensure!(answers == ["81", "82"], "{answers:?}");
+    // Many of them, for which one step is not enough.
     served.change("-T 1-2000 -U 1-2000")?;
     check(&served, "", "TCP 1-2000, UDP 1-2000")?;
     served.change("-C SPLICE")?;
     check(&served, "", "")
+}
+
+fn low_udp_ports_in_the_namespace(case: &Case<'_>) -> Result<()> {
+    let served = Served::start(case, "-t none -u none -T none -U none")?;
+    let _host = case.rig.witness(&Place::Host, "81,82", &["127.0.0.1".to_owned()])?;
+    served.change("-A -U 81,83:82")?;
+    let questions = ["udp,127.0.0.1,81", "udp,127.0.0.1,83"].map(str::to_owned);
+    let answers = asked(case, &served.guest.place(), &questions)?;
+    ensure!(answers == ["81", "82"], "{answers:?}");
+    Ok(())
 }
 
 /// Podman, whose ports move with its networks.
