@@ -9,7 +9,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use testkit::{Outcome, Pasta, Place, Proc, User, wait_for};
+use testkit::{Outcome, Pasta, Place, User, wait_for};
 
 /// A pasta with a configuration socket, and how to talk to it.
 #[derive(Debug)]
@@ -37,8 +37,7 @@ impl<'c> Served<'c> {
 
     /// A pasta that runs already.
     pub fn of(case: &'c Case<'c>, guest: Pasta, socket: PathBuf) -> Result<Self> {
-        let pesto = vec![case.rig.pesto()?.display().to_string()];
-        Ok(Self { case, guest, socket, pesto })
+        Ok(Self { case, guest, socket, pesto: our_client(case)? })
     }
 
     /// With another client in place of our own.
@@ -48,25 +47,20 @@ impl<'c> Served<'c> {
         self
     }
 
-    /// pesto's command line with these arguments (split at spaces); the socket is appended.
-    pub fn argv(&self, args: &str) -> Vec<String> {
-        let mut argv = self.pesto.clone();
+    /// Runs pesto with these arguments (split at spaces) and the socket, as the user who runs pasta.
+    pub fn pesto(&self, args: &str) -> Result<Outcome> {
+        self.run(&self.pesto, args)
+    }
+
+    /// Runs any client like that.
+    pub fn run(&self, client: &[String], args: &str) -> Result<Outcome> {
+        // A script changes the user itself.
+        let own = client.first().is_some_and(|program| program.ends_with("/pesto"));
+        let user = if own { self.case.user } else { User::Root };
+        let mut argv = client.to_vec();
         argv.extend(args.split_whitespace().map(str::to_owned));
         argv.push(self.socket.display().to_string());
-        argv
-    }
-
-    /// Runs pesto to its end, as the user who runs pasta.
-    pub fn pesto(&self, args: &str) -> Result<Outcome> {
-        // A script changes the user itself.
-        let own = self.pesto.first().is_some_and(|program| program.ends_with("/pesto"));
-        let user = if own { self.case.user } else { User::Root };
-        self.case.rig.outcome(&Place::Host, user, SHORT, &self.argv(args))
-    }
-
-    /// Starts pesto.
-    pub fn start_pesto(&self, args: &str) -> Result<Proc> {
-        Proc::start(self.case.rig.command(&Place::Host, self.case.user, &self.argv(args)))
+        self.case.rig.outcome(&Place::Host, user, SHORT, &argv)
     }
 
     /// Runs pesto, which must end with 0 and say nothing.
@@ -128,6 +122,17 @@ impl<'c> Served<'c> {
     pub fn connect(&self) -> Result<Session> {
         Session::open(&self.socket)
     }
+}
+
+/// Our client, as a command line.
+pub fn our_client(case: &Case<'_>) -> Result<Vec<String>> {
+    Ok(vec![case.rig.pesto()?.display().to_string()])
+}
+
+/// The packaged C client, as a command line of the ordinary user.
+pub fn their_client(case: &Case<'_>) -> Result<Vec<String>> {
+    let path = case.rig.debian()?.join("cpesto").display().to_string();
+    Ok(vec!["env".into(), "PASTA_UID=1000".into(), path])
 }
 
 /// Reads tables as a client prints them: lines `TABLE RULE`.

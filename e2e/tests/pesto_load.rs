@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use anyhow::{Context, Result, bail, ensure};
-use e2e::rules::{Served, Session, tcp_rule};
+use e2e::rules::{Served, Session, our_client, tcp_rule, their_client};
 use e2e::{Case, SHORT, matrix, seconds};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpStream};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use testkit::{Place, Proc};
 
 matrix!(users: changes_under_load);
-matrix!(once: silent_client, half_a_message, garbage);
+matrix!(once: changes_by_our_client, changes_by_their_client, silent_client, half_a_message, garbage);
 
 const LO: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Changes of rules, at least; and for how long, at least.
@@ -115,6 +115,34 @@ fn change(served: &Served<'_>) -> Result<()> {
 }
 
 fn changes_under_load(case: &Case<'_>) -> Result<()> {
+    under_load(case, change)
+}
+
+fn changes_by_our_client(case: &Case<'_>) -> Result<()> {
+    let client = our_client(case)?;
+    under_load(case, |served| change_by(served, &client))
+}
+
+fn changes_by_their_client(case: &Case<'_>) -> Result<()> {
+    let client = their_client(case)?;
+    under_load(case, |served| change_by(served, &client))
+}
+
+/// Adds and deletes a rule, in turns, for some time; all of the changes if there is a minute.
+fn change_by(served: &Served<'_>, client: &[String]) -> Result<()> {
+    let all = seconds() >= Duration::from_secs(60);
+    let (start, mut i) = (Instant::now(), 0_u32);
+    while i % 2 == 1 || if all { i < CHANGES } else { start.elapsed() < CHANGING } {
+        let verb = if i % 2 == 0 { "-A" } else { "-D" };
+        let outcome = served.run(client, &format!("{verb} -t {}", 9000 + i / 2))?;
+        ensure!(outcome.code() == Some(0), "change {i}: {outcome:?}");
+        i += 1;
+    }
+    Ok(())
+}
+
+/// Connections go on and new ones are served while `change` does its work, which it undoes.
+fn under_load(case: &Case<'_>, change: impl Fn(&Served<'_>) -> Result<()>) -> Result<()> {
     let (served, _server) = start(case)?;
     let host = case.family.host();
     let before = served.sockets(&Place::Host)?;

@@ -10,8 +10,9 @@
 //! [`prepare`] downloads, so it is for whoever starts the tests or the benchmark. Tests are told in
 //! `DEBIAN_SID` where the tree is, and ask for it with [`Rig::debian`].
 
+use crate::pasta::PastaBuilder;
 use crate::proc::Proc;
-use crate::rig::{Rig, RigError};
+use crate::rig::{Rig, RigError, User};
 use anyhow::{Result, bail, ensure};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -29,6 +30,13 @@ const UNPACK: Duration = Duration::from_secs(60);
 const IN_RIG: &str = "/run/rig/sid";
 
 impl Rig {
+    /// The packaged C pasta, to be started by the ordinary user; ends the test as skipped if there
+    /// is none.
+    pub fn debian_pasta(&self) -> Result<PastaBuilder<'_>> {
+        let path = self.debian()?.join("cpasta");
+        Ok(PastaBuilder::wrapped(self, &path, User::Ordinary))
+    }
+
     /// The directory with the wrappers `sid-run`, `cpasta` and `cpesto`; ends the test as skipped
     /// if there is none.
     pub fn debian(&self) -> Result<PathBuf> {
