@@ -16,7 +16,7 @@ matrix!(users:
     commands, refusals, forwarding, roll_back, roll_back_of_what_was_in_the_way, queued_connections,
     established_flows, low_ports_in_the_namespace, low_udp_ports_in_the_namespace, podman, rootlesskit,
 );
-matrix!(once: clients_in_parallel, deleted_and_added_again);
+matrix!(once: clients_in_parallel, deleted_and_added_again, new_rules_are_told);
 
 const LO: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -542,4 +542,19 @@ fn clients_in_parallel(case: &Case<'_>) -> Result<()> {
     wanted.sort();
     ensure!(rules == wanted, "{rules:?}");
     served.listens(&sockets.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// Who asked for messages is told every rule, however many there are.
+fn new_rules_are_told(case: &Case<'_>) -> Result<()> {
+    let mut served = Served::start(case, "-d -t 8000 -u none -T none -U none")?;
+    let ports: Vec<String> = (0..20).map(|i| (9000 + 2 * i).to_string()).collect();
+    let before = served.guest.proc().stderr().len();
+    served.change(&format!("-A -t {}", ports.join(",")))?;
+    testkit::until("the rules in the log", SHORT, || {
+        let log = served.guest.proc().stderr();
+        let news = log.get(before..).unwrap_or_default();
+        let told = |port: &String| news.contains(&format!("TCP [*]:{port}  =>  {port}"));
+        news.contains("New forwarding rules for HOST:") && ports.iter().all(told)
+    })
+    .with_context(|| served.guest.proc().stderr())
 }

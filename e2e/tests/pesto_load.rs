@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use testkit::{Place, Proc};
 
 matrix!(users: changes_under_load);
-matrix!(once: changes_by_our_client, changes_by_their_client, silent_client, half_a_message, garbage);
+matrix!(once: changes_by_our_client, changes_by_their_client, silent_client, half_a_message, garbage, byte_by_byte);
 
 const LO: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Changes of rules, at least; and for how long, at least.
@@ -265,4 +265,29 @@ fn garbage(case: &Case<'_>) -> Result<()> {
     }
     drop((served, _server));
     holding(case, |served| sent(served, &[0xa5; 300]))
+}
+
+/// A client that always does a little is no better than one that does nothing.
+fn byte_by_byte(case: &Case<'_>) -> Result<()> {
+    let (served, _server) = start(case)?;
+    let mut session = Session::open(&served.socket)?;
+    session.table(1)?.extend((0..50).map(|i| tcp_rule(9000 + i, 8000)));
+    let message = session.message();
+    let over = AtomicBool::new(false);
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for byte in &message {
+                if over.load(Ordering::Relaxed) || session.send(&[*byte]).is_err() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        });
+        let changed = served.change("-A -t 8005");
+        over.store(true, Ordering::Relaxed);
+        changed
+    })?;
+    ensure!(start.elapsed() < PATIENCE, "the next client had to wait for {:?}", start.elapsed());
+    served.listens(&["tcp *:8000", "tcp *:8001", "tcp *:8005"])
 }
