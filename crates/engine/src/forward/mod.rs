@@ -170,7 +170,7 @@ impl Forwarder {
             }
             Token::Client(slot) => {
                 let configuration = self.configuration.as_mut();
-                let wanted = configuration.and_then(|c| c.on_client(slot, ready, io.now));
+                let wanted = configuration.and_then(|c| c.on_client(slot, ready));
                 if let Some(tables) = wanted {
                     self.change = Some(Change::new(&self.listeners, tables));
                 }
