@@ -178,10 +178,10 @@ fn count(output: impl std::io::Read) -> Counts {
 /// Reads a line like `test result: ok. 3 passed; 0 failed; 1 ignored; …` of libtest, or
 /// `Summary [ 1.2s] 4 tests run: 3 passed (1 slow), 1 failed, 0 skipped` of nextest.
 fn summary(line: &str) -> Option<Counts> {
-    let line = line.trim();
+    // Indented, it is what nextest shows of a test that failed, and is counted there.
     let rest = match line.strip_prefix("test result: ") {
         Some(rest) => rest.split_once(". ")?.1,
-        None => line.strip_prefix("Summary [")?.split_once(" run: ")?.1,
+        None => line.trim().strip_prefix("Summary [")?.split_once(" run: ")?.1,
     };
     let mut counts = Counts::default();
     for part in rest.split([';', ',']) {
@@ -268,5 +268,6 @@ mod tests {
     fn reads_nothing_from_other_lines() {
         assert_eq!(summary("running 3 tests"), None);
         assert_eq!(summary("3 passed, 2 failed"), None);
+        assert_eq!(summary("    test result: FAILED. 0 passed; 1 failed; 0 ignored"), None);
     }
 }
