@@ -8,7 +8,6 @@
 
 mod args;
 mod command;
-mod debian;
 mod measure;
 mod peer;
 mod proc;

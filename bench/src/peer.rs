@@ -2,7 +2,6 @@
 
 use crate::args::Args;
 use crate::command::{self, Running, words};
-use crate::debian;
 use crate::proc;
 use crate::rig::{Guest, PORT};
 use crate::rows::Path;
@@ -12,6 +11,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+use testkit::debian;
 
 /// Goes on as an ordinary user; the guest's namespaces are that user's too.
 pub(crate) const AS_USER: &str = "setpriv --reuid 1000 --regid 1000 --clear-groups --inh-caps=-all";

@@ -2,13 +2,13 @@
 
 use crate::args::Args;
 use crate::command;
-use crate::debian;
 use crate::peer::Peer;
 use anyhow::{Context as _, Result, ensure};
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
+use testkit::debian;
 
 /// Set in the environment of the process inside the private namespaces.
 const INNER: &str = "BENCH_INSIDE_RIG";

@@ -1,9 +1,12 @@
 //! What the end-to-end tests in `tests/` share: the matrix of users and families.
 //!
 //! Each test of a matrix runs as root and as an ordinary user, for IPv4 and for IPv6, in a rig of
-//! its own (see `testkit`). `E2E_BYTES` sets the size of the bulk transfers (default 64 MiB).
+//! its own (see `testkit`). `E2E_BYTES` sets the size of the bulk transfers (default 64 MiB),
+//! `E2E_SECONDS` for how long something goes on where that matters (default 8).
 
 #![forbid(unsafe_code)]
+
+pub mod rules;
 
 use anyhow::Result;
 use std::net::IpAddr;
@@ -68,6 +71,12 @@ pub fn case(
 pub fn bulk_bytes() -> u64 {
     let set = std::env::var("E2E_BYTES").ok().and_then(|text| text.parse().ok());
     set.unwrap_or(64 << 20)
+}
+
+/// How long something goes on where that matters.
+pub fn seconds() -> Duration {
+    let set = std::env::var("E2E_SECONDS").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(set.unwrap_or(8))
 }
 
 /// Declares tests from functions of one [`Case`]: `matrix!(all: ping, dns)` for users × families,

@@ -1,11 +1,9 @@
 //! Ports that are forwarded while something listens on them.
-//!
-//! `E2E_SECONDS` sets for how long listeners come and go (default 8).
 
 #![forbid(unsafe_code)]
 
 use anyhow::{Context, Result, ensure};
-use e2e::{Case, SHORT, matrix};
+use e2e::{Case, SHORT, matrix, seconds};
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
@@ -19,11 +17,6 @@ matrix!(once: targets_count_not_ports, low_ports_inside);
 /// What a listener may take to become reachable, or unreachable: what was promised, and some time for a
 /// busy machine.
 const SOON: Duration = Duration::from_millis(1500);
-
-fn seconds() -> Duration {
-    let set = std::env::var("E2E_SECONDS").ok().and_then(|text| text.parse().ok());
-    Duration::from_secs(set.unwrap_or(8))
-}
 
 fn loopback(family: Family) -> IpAddr {
     match family {

@@ -16,6 +16,7 @@ Usage: cargo xtask TASK
   test [ARGS]        checks and every test, then a minute of fuzzing; ARGS go to the runner
   e2e [--full] [ARGS]
                      the end-to-end tests alone; --full moves a GiB in each bulk transfer
+                     and takes a minute where time matters
   check              lengths of files, places of unsafe, dependencies between crates
   bench [OPTIONS]    our pasta beside C pasta, slirp4netns and plain veth (bench --help says more)
   man                writes man/ from the table of flags

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// A whole GiB for each bulk transfer.
-const FULL: &str = "1073741824";
+/// A whole GiB for each bulk transfer, and a minute for what has to be endured.
+const FULL: &[(&str, &str)] = &[("E2E_BYTES", "1073741824"), ("E2E_SECONDS", "60")];
 /// How long each fuzz target runs is this, shared among them all.
 const FUZZ: Duration = Duration::from_secs(60);
 
@@ -71,14 +71,14 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> Result<()> {
     counts.finish()
 }
 
-/// Runs the end-to-end tests; `--full` with transfers of a GiB.
+/// Runs the end-to-end tests; `--full` with transfers of a GiB, and for minutes.
 pub(crate) fn e2e(args: impl Iterator<Item = OsString>) -> Result<()> {
     tools::provide()?;
     let mut args: Vec<OsString> = args.collect();
     let before = args.len();
     args.retain(|arg| arg != "--full");
     if args.len() < before {
-        return tests_with(&["--package", "e2e"], &args, &[("E2E_BYTES", FULL)])?.finish();
+        return tests_with(&["--package", "e2e"], &args, FULL)?.finish();
     }
     tests(&["--package", "e2e"], &args)?.finish()
 }
@@ -102,6 +102,9 @@ fn tests_with(packages: &[&str], args: &[OsString], env: &[(&str, &str)]) -> Res
     command.args(packages).arg("--no-fail-fast").args(args);
     command.env("PASTA_BIN", pasta).env("TESTKIT_SKIPPED", &skipped);
     command.envs(env.iter().copied());
+    if let Some(tree) = tools::provide_debian() {
+        command.env(testkit::debian::SID, tree);
+    }
     let mut counts = run_counted(command)?;
     if nextest && packages == ["--workspace"] && args.is_empty() {
         let mut command = cargo();
@@ -119,7 +122,7 @@ fn tests_with(packages: &[&str], args: &[OsString], env: &[(&str, &str)]) -> Res
     Ok(counts)
 }
 
-/// Builds pasta as released and returns where it is.
+/// Builds pasta and what belongs to it as released and returns where it is.
 fn build() -> Result<PathBuf> {
     let mut command = cargo();
     command.args(["build", "--release", "--package", "cli", "--bins"]);
@@ -175,10 +178,10 @@ fn count(output: impl std::io::Read) -> Counts {
 /// Reads a line like `test result: ok. 3 passed; 0 failed; 1 ignored; …` of libtest, or
 /// `Summary [ 1.2s] 4 tests run: 3 passed (1 slow), 1 failed, 0 skipped` of nextest.
 fn summary(line: &str) -> Option<Counts> {
-    let line = line.trim();
+    // Indented, it is what nextest shows of a test that failed, and is counted there.
     let rest = match line.strip_prefix("test result: ") {
         Some(rest) => rest.split_once(". ")?.1,
-        None => line.strip_prefix("Summary [")?.split_once(" run: ")?.1,
+        None => line.trim().strip_prefix("Summary [")?.split_once(" run: ")?.1,
     };
     let mut counts = Counts::default();
     for part in rest.split([';', ',']) {
@@ -265,5 +268,6 @@ mod tests {
     fn reads_nothing_from_other_lines() {
         assert_eq!(summary("running 3 tests"), None);
         assert_eq!(summary("3 passed, 2 failed"), None);
+        assert_eq!(summary("    test result: FAILED. 0 passed; 1 failed; 0 ignored"), None);
     }
 }

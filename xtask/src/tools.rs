@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Program, Debian package.
@@ -54,6 +54,27 @@ pub(crate) fn provide() -> Result<()> {
         eprintln!("not installed, so their tests are skipped: {}", packages.join(" "));
     }
     Ok(())
+}
+
+/// Unpacks, without installing it, the C implementation that Debian packages, and returns where it
+/// is. Without it, the tests that need it are skipped.
+pub(crate) fn provide_debian() -> Option<PathBuf> {
+    if let Some(tree) = std::env::var_os(testkit::debian::SID) {
+        return Some(tree.into());
+    }
+    let tree = std::env::current_exe().ok()?.ancestors().nth(2)?.join("sid");
+    let prepared = if is_root() {
+        testkit::debian::prepare(&tree)
+    } else {
+        Err(anyhow::anyhow!("needs root"))
+    };
+    match prepared {
+        Ok(()) => Some(tree),
+        Err(error) => {
+            eprintln!("no packages of Debian sid, so their tests are skipped: {error:#}");
+            None
+        }
+    }
 }
 
 /// Packages of which a program is missing.

@@ -20,7 +20,7 @@ use crate::token::Token;
 
 /// Clients connected at a time; others wait in the socket's backlog.
 const CLIENTS: usize = 16;
-/// How long a client may do nothing while others wait.
+/// How long a client may take while others wait, counted from when it was shown the rules.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// When to accept again after there were no descriptors.
 const RETRY: Duration = Duration::from_secs(1);
@@ -29,7 +29,7 @@ const RETRY: Duration = Duration::from_secs(1);
 struct Client {
     stream: UnixStream,
     stage: Stage,
-    /// When it last made progress.
+    /// When it connected, or was shown the rules.
     since: Instant,
 }
 
@@ -77,17 +77,12 @@ impl Configuration {
     }
 
     /// Readiness of a client. Returns the rules it wants, once it has sent them.
-    pub(crate) fn on_client(
-        &mut self,
-        slot: Slot,
-        ready: Readiness,
-        now: Instant,
-    ) -> Option<Vec<(Pif, Table)>> {
+    pub(crate) fn on_client(&mut self, slot: Slot, ready: Readiness) -> Option<Vec<(Pif, Table)>> {
         let client = self.clients.get_mut(slot)?;
         match &mut client.stage {
             Stage::Waiting if ready.hang_up || ready.error => self.leave(slot),
             Stage::Waiting | Stage::Served => {}
-            Stage::Shown(_) => match client.talk(now) {
+            Stage::Shown(_) => match client.talk() {
                 Ok(Talk::Update(tables)) => return Some(tables),
                 Ok(Talk::More) => {}
                 Ok(Talk::Over) => self.leave(slot),
@@ -212,7 +207,7 @@ impl Client {
     }
 
     /// Sends and reads as far as that goes.
-    fn talk(&mut self, now: Instant) -> Result<Talk, Box<dyn std::error::Error>> {
+    fn talk(&mut self) -> Result<Talk, Box<dyn std::error::Error>> {
         // Who has only come to send does not mind that it cannot be shown anything.
         let sent = self.send();
         let Stage::Shown(shown) = &mut self.stage else { return Ok(Talk::More) };
@@ -230,7 +225,6 @@ impl Client {
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(Talk::Over),
                 Err(error) => return Err(error.into()),
             };
-            self.since = now;
             let mut input = buffer.get(..len).unwrap_or_default();
             if let Some(tables) = decoder.feed(&mut input)? {
                 self.stage = Stage::Served;

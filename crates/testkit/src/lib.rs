@@ -21,6 +21,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod debian;
 mod pasta;
 pub mod peer;
 mod proc;

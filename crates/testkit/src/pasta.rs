@@ -38,14 +38,19 @@ impl Rig {
         let path = binary()?;
         let script = std::fs::read(&path)?.starts_with(b"#!");
         if script {
-            // A wrapper around another implementation knows the way to it only where it is, and
-            // changes the user itself, to the one that the variable names.
-            let uid = if user == User::Root { 0 } else { 1000 };
-            let argv = vec!["env".into(), format!("PASTA_UID={uid}"), path.display().to_string()];
-            return Ok(PastaBuilder { rig: self, user: User::Root, argv });
+            return Ok(PastaBuilder::wrapped(self, &path, user));
         }
         let path = self.install(&path, "pasta")?;
         Ok(PastaBuilder { rig: self, user, argv: vec![path.display().to_string()] })
+    }
+
+    /// The program `pesto` beside pasta, where every user may execute it.
+    pub fn pesto(&self) -> Result<PathBuf> {
+        let path = binary()?.with_file_name("pesto");
+        if !path.exists() {
+            bail!(RigError(format!("no {}: cargo build --release --bins", path.display())));
+        }
+        self.install(&path, "pesto")
     }
 
     /// A process that holds a new user and network namespace of `user`'s, in which nothing is
@@ -92,7 +97,15 @@ pub struct PastaBuilder<'r> {
     argv: Vec<String>,
 }
 
-impl PastaBuilder<'_> {
+impl<'r> PastaBuilder<'r> {
+    /// A wrapper around another implementation knows the way to it only where it is, and changes the
+    /// user itself, to the one that the variable names.
+    pub(crate) fn wrapped(rig: &'r Rig, path: &Path, user: User) -> Self {
+        let uid = if user == User::Root { 0 } else { 1000 };
+        let argv = vec!["env".into(), format!("PASTA_UID={uid}"), path.display().to_string()];
+        Self { rig, user: User::Root, argv }
+    }
+
     /// Adds arguments.
     #[must_use]
     pub fn args<S: AsRef<str>>(mut self, args: &[S]) -> Self {

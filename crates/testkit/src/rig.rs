@@ -148,8 +148,9 @@ pub fn in_rig(name: &str, helper: &Path, limit: Duration, body: impl FnOnce(&Rig
     }
     match outer(name, helper, limit) {
         Ok(outcome) if outcome.code() == Some(SKIP_STATUS) => {
-            let text = format!("{}{}", outcome.stdout, outcome.stderr);
-            let reason = text.lines().find_map(|l| l.strip_prefix("CANNOT: "));
+            // The runner leaves its last line on standard output without an end.
+            let mut lines = outcome.stdout.lines().chain(outcome.stderr.lines());
+            let reason = lines.find_map(|line| line.strip_prefix("CANNOT: "));
             skip(name, reason.unwrap_or("no reason given"));
         }
         Ok(outcome) => {

@@ -170,7 +170,7 @@ impl Forwarder {
             }
             Token::Client(slot) => {
                 let configuration = self.configuration.as_mut();
-                let wanted = configuration.and_then(|c| c.on_client(slot, ready, io.now));
+                let wanted = configuration.and_then(|c| c.on_client(slot, ready));
                 if let Some(tables) = wanted {
                     self.change = Some(Change::new(&self.listeners, tables));
                 }
@@ -291,10 +291,10 @@ impl Forwarder {
 
     fn tell_rules(&self) {
         for (pif, ..) in &self.settings {
-            log::info!("New forwarding rules for {}:", pif.name());
-            for rule in self.listeners.table(*pif).rules() {
-                log::info!("    {rule}");
-            }
+            let rules = self.listeners.table(*pif).rules().iter();
+            // One message: of many in a row, not all would be written.
+            let lines: String = rules.map(|rule| format!("\n    {rule}")).collect();
+            log::info!("New forwarding rules for {}:{lines}", pif.name());
         }
     }
 }

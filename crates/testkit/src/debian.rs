@@ -3,14 +3,20 @@
 //! The tree holds three unpacked packages only. `sid-run PROGRAM ARGS` enters a private mount
 //! namespace in which the tree's libraries lie over this machine's own (an older program runs
 //! under a newer C library, never the other way), with a tun device for everybody, and goes on as
-//! an ordinary user. `cpasta ARGS` does the same for the packaged pasta, which thus finds its
-//! faster twin through /proc/self/exe and runs this machine's own programs as its children.
+//! an ordinary user. `cpasta ARGS` and `cpesto ARGS` do the same for the packaged pasta, which thus
+//! finds its faster twin through /proc/self/exe and runs this machine's own programs as its
+//! children, and for its client.
+//!
+//! [`prepare`] downloads, so it is for whoever starts the tests or the benchmark. Tests are told in
+//! `DEBIAN_SID` where the tree is, and ask for it with [`Rig::debian`].
 
-use crate::command;
-use anyhow::{Context as _, Result, bail, ensure};
+use crate::pasta::PastaBuilder;
+use crate::proc::Proc;
+use crate::rig::{Rig, RigError, User};
+use anyhow::{Result, bail, ensure};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -18,9 +24,49 @@ use std::time::Duration;
 const PACKAGES: [&str; 3] = ["passt", "libc6", "libgcc-s1"];
 /// How long a download may take.
 const DOWNLOAD: Duration = Duration::from_secs(300);
+/// How long unpacking a package may take.
+const UNPACK: Duration = Duration::from_secs(60);
+/// Where a rig has the tree, for every user.
+const IN_RIG: &str = "/run/rig/sid";
 
-/// Makes the tree in `dir`, unless it is there. Needs root, apt and a Debian mirror.
-pub(crate) fn prepare(dir: &Path) -> Result<()> {
+impl Rig {
+    /// The packaged C pasta, to be started by the ordinary user; ends the test as skipped if there
+    /// is none.
+    pub fn debian_pasta(&self) -> Result<PastaBuilder<'_>> {
+        let path = self.debian()?.join("cpasta");
+        Ok(PastaBuilder::wrapped(self, &path, User::Ordinary))
+    }
+
+    /// The directory with the wrappers `sid-run`, `cpasta` and `cpesto`; ends the test as skipped
+    /// if there is none.
+    pub fn debian(&self) -> Result<PathBuf> {
+        let Some(tree) = std::env::var_os(SID) else {
+            bail!(RigError(format!("no packages of Debian sid: {SID} is not set")));
+        };
+        let tree = PathBuf::from(tree);
+        if !tree.join("cpesto").exists() {
+            bail!(RigError(format!("no packages of Debian sid in {}", tree.display())));
+        }
+        let at = PathBuf::from(IN_RIG);
+        if !at.exists() {
+            // The ordinary user may not be allowed to go where the tree is.
+            fs::create_dir(&at)?;
+            let mut command = Command::new("mount");
+            command.arg("--bind").arg(&tree).arg(&at);
+            Proc::run(command, UNPACK)?.ok("mount")?;
+        }
+        Ok(at)
+    }
+}
+
+/// The variable in the environment that names the tree.
+pub const SID: &str = "DEBIAN_SID";
+
+/// Makes the tree in `dir`, unless it is there.
+///
+/// # Errors
+/// Without root, apt and a Debian mirror.
+pub fn prepare(dir: &Path) -> Result<()> {
     let root = dir.join("root");
     if !root.join("usr/bin/pasta").exists() {
         ensure!(Path::new("/usr/bin/apt-get").exists(), "no apt-get on this machine");
@@ -29,10 +75,9 @@ pub(crate) fn prepare(dir: &Path) -> Result<()> {
         let _ = fs::remove_dir_all(&unpacking);
         fs::create_dir_all(&unpacking)?;
         for deb in debs {
-            command::output(
-                args("dpkg-deb", [Path::new("-x"), &deb, &unpacking]),
-                Duration::from_secs(60),
-            )?;
+            let mut command = Command::new("dpkg-deb");
+            command.arg("-x").arg(&deb).arg(&unpacking);
+            Proc::run(command, UNPACK)?.ok("dpkg-deb")?;
         }
         // Only programs, libraries and copyright files are wanted.
         let _ = fs::remove_dir_all(unpacking.join("usr/share/man"));
@@ -42,21 +87,18 @@ pub(crate) fn prepare(dir: &Path) -> Result<()> {
 }
 
 /// Version of the C pasta in the tree, as it says it itself.
-pub(crate) fn version(dir: &Path) -> Result<String> {
+///
+/// # Errors
+/// If it does not run.
+pub fn version(dir: &Path) -> Result<String> {
     let mut command = Command::new(dir.join("cpasta"));
     command.arg("--version");
-    let text = command::output(command, Duration::from_secs(10))?;
+    let text = Proc::run(command, Duration::from_secs(10))?.ok("cpasta --version")?;
     Ok(text.lines().next().unwrap_or_default().trim().to_owned())
 }
 
-fn args<'a>(program: &str, args: impl IntoIterator<Item = &'a Path>) -> Command {
-    let mut command = Command::new(program);
-    command.args(args);
-    command
-}
-
 /// Fetches the packages with a configuration of apt that touches nothing of this machine's.
-fn download(dir: &Path) -> Result<Vec<std::path::PathBuf>> {
+fn download(dir: &Path) -> Result<Vec<PathBuf>> {
     let apt = dir.join("apt");
     let debs = dir.join("debs");
     let _ = fs::remove_dir_all(&debs);
@@ -89,7 +131,7 @@ fn download(dir: &Path) -> Result<Vec<std::path::PathBuf>> {
     for line in [&["update"][..], &[&["download"][..], &PACKAGES].concat()] {
         let mut command = Command::new("apt-get");
         command.args(line).env("APT_CONFIG", &conf).current_dir(&debs);
-        command::output(command, DOWNLOAD)?;
+        Proc::run(command, DOWNLOAD)?.ok("apt-get")?;
     }
     let mut found = Vec::new();
     for entry in fs::read_dir(&debs)? {
@@ -101,30 +143,36 @@ fn download(dir: &Path) -> Result<Vec<std::path::PathBuf>> {
     Ok(found)
 }
 
-fn write_wrappers(dir: &Path) -> Result<()> {
-    let at = dir.to_str().context("the tree's path is not UTF-8")?;
-    let run = format!(
-        r#"#!/bin/sh
+/// Enters the tree. What it runs does not depend on where the tree is: that may be somewhere else in a rig.
+const SID_RUN: &str = r#"#!/bin/sh
 # sid-run PROGRAM ARGS: as root, in any network namespace. Runs PROGRAM under Debian sid's C library,
-# as the ordinary user $CPASTA_UID (default 1000; 0 keeps root), with a /dev/net/tun for everybody.
+# as the ordinary user $PASTA_UID (default 1000; 0 keeps root), with a /dev/net/tun for everybody.
 if [ "$1" != --entered ]; then
     exec unshare -m --propagation private "$0" --entered "$@"
 fi
 shift
-T='{at}/root'
+T=${0%/*}/root
 L=/usr/lib/$(uname -m)-linux-gnu
 mount -t overlay overlay -o "lowerdir=$T$L:$L" "$L" || exit 125
-{{ mount -t tmpfs -o mode=755 tun /dev/net && mknod /dev/net/tun c 10 200 && chmod 666 /dev/net/tun; }} || exit 125
-U=${{CPASTA_UID:-1000}}
+{ mount -t tmpfs -o mode=755 tun /dev/net && mknod /dev/net/tun c 10 200 && chmod 666 /dev/net/tun; } || exit 125
+U=${PASTA_UID:-1000}
 [ "$U" = 0 ] && exec "$@"
 exec setpriv --reuid "$U" --regid "$U" --clear-groups --inh-caps=-all "$@"
-"#
-    );
-    let cpasta = format!(
-        "#!/bin/sh\n# The packaged C pasta of Debian sid; see sid-run.\n\
-         exec '{at}/sid-run' '{at}/root/usr/bin/pasta' \"$@\"\n"
-    );
-    for (name, text) in [("sid-run", run), ("cpasta", cpasta)] {
+"#;
+
+/// A program of the tree.
+fn wrapper(program: &str) -> String {
+    format!(
+        "#!/bin/sh\n# The packaged {program} of Debian sid; see sid-run.\n\
+         at=$(dirname \"$(realpath \"$0\")\")\n\
+         exec \"$at/sid-run\" \"$at/root/usr/bin/{program}\" \"$@\"\n"
+    )
+}
+
+fn write_wrappers(dir: &Path) -> Result<()> {
+    let wrappers =
+        [("sid-run", SID_RUN.into()), ("cpasta", wrapper("pasta")), ("cpesto", wrapper("pesto"))];
+    for (name, text) in wrappers {
         let path = dir.join(name);
         if fs::read_to_string(&path).ok().as_ref() == Some(&text) {
             continue;
