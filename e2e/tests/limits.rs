@@ -91,11 +91,11 @@ to=(sys.argv[1],int(sys.argv[2]))
 socks=[socket.socket(socket.AF_INET,socket.SOCK_DGRAM) for _ in range(400)]
 for s in socks: s.settimeout(0.2)
 def ask(s):
-    s.sendto(b'echo?',to)
+    s.sendto(b'E?',to)
     try: return s.recv(100)!=b''
     except OSError: return False
 print('open',sum(ask(s) for s in socks[:250]),flush=True)
-for s in socks[250:]: s.sendto(b'echo?',to)
+for s in socks[250:]: s.sendto(b'E?',to)
 print('alive',sum(ask(s) for s in socks[:20]),flush=True)
 sys.stdin.readline()";
     let (addr, port) = (LOOPBACK.to_string(), PORT.to_string());

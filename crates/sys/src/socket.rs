@@ -185,10 +185,25 @@ fn recv(socket: &OwnedFd, buf: &mut [u8], flags: libc::c_int) -> io::Result<usiz
     check_len(unsafe { libc::recv(socket.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len(), flags) })
 }
 
-/// `sendmsg(2)`, without waiting and without `SIGPIPE`. `control` must come from [`cmsg`].
+/// `sendmsg(2)` on a connected socket, without waiting and without `SIGPIPE`. `control` must come from
+/// [`cmsg`].
 fn send_message(fd: RawFd, bufs: &[IoSlice<'_>], control: &[u8]) -> io::Result<usize> {
+    send_message_to(fd, None, bufs, control)
+}
+
+/// As [`send_message`], to an address.
+fn send_message_to(
+    fd: RawFd,
+    to: Option<&RawAddress>,
+    bufs: &[IoSlice<'_>],
+    control: &[u8],
+) -> io::Result<usize> {
     // SAFETY: all zeroes is a valid msghdr.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    if let Some(to) = to {
+        message.msg_name = to.pointer().cast_mut().cast();
+        message.msg_namelen = to.length();
+    }
     // IoSlice is guaranteed to be ABI-compatible with iovec; sendmsg only reads through it.
     message.msg_iov = bufs.as_ptr().cast_mut().cast();
     message.msg_iovlen = bufs.len() as _;

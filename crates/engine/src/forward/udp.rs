@@ -10,8 +10,8 @@ use stack::rule::{Listen, Pif};
 use sys::socket::{Burst, Datagram, Device, Kind, Ties, UdpSocket, unspecified};
 
 use super::{Forwarder, Surroundings, Taken};
-use crate::host::{KernelHost, burst_of};
-use crate::listen::Place;
+use crate::host::{KernelHost, answering, burst_of};
+use crate::listen::{Entry, Place};
 use crate::splice::Key;
 
 /// Bursts taken from one socket before others get their turn.
@@ -152,14 +152,17 @@ impl Forwarder {
                 Ok(())
             }
             Some(Inbound::Link { guest, peer }) => {
-                let from = answering(destination, source, way.place.port);
+                let from = sent_from(destination, source, way.place.port);
                 let device = device(&way.place);
                 let freebind = self.freebind(way.pif);
+                let ties = (device.as_ref(), freebind);
+                let Some(listener) = self.listeners.get(way.slot).and_then(Entry::udp) else {
+                    return Ok(());
+                };
                 let strays = &mut self.strays;
                 let make = |host: &mut KernelHost, id| {
-                    let ties = (device.as_ref(), freebind);
-                    host.answer_udp(id, from, source, ties, &mut |b, data| {
-                        keep(strays, way.slot, destination, b, data);
+                    host.answer_udp(id, from, source, ties, listener, &mut |burst, data| {
+                        keep(strays, way.slot, destination, burst, data);
                     })
                 };
                 stack.on_datagrams(io, (guest, peer), (&burst, payload), make);
@@ -181,7 +184,7 @@ impl Forwarder {
     ) -> io::Result<()> {
         let destination = sent_to(datagram, &way.place);
         let key = Key { pif: way.pif, source, destination: (destination, way.place.port) };
-        let from = answering(destination, source, way.place.port);
+        let from = sent_from(destination, source, way.place.port);
         let (namespace, strays) = (&mut self.namespace, &mut self.strays);
         let mut inside = |from: SocketAddr, to: SocketAddr| {
             let namespace = namespace.as_mut().ok_or(ErrorKind::Unsupported)?;
@@ -189,17 +192,23 @@ impl Forwarder {
             UdpSocket::from_unbound(socket, from, to, &Ties::default())
         };
         let outside = |from, to| UdpSocket::open(from, to, &Ties::default());
+        let Some(listener) = self.listeners.get(way.slot).and_then(Entry::udp) else {
+            return Ok(());
+        };
+        let ties = Ties::default();
         let make = || {
             // The sender's port, as it would be without us; any if somebody else has it.
             let port = SocketAddr::new(unspecified(to.ip()), source.port());
             let any = SocketAddr::new(port.ip(), 0);
             let [near, far] = match way.pif {
                 Pif::Host => {
-                    let near = outside(from, source)?;
+                    let near =
+                        answering(listener, from, source, &ties, |from| outside(from, source))?;
                     [near, with_port_or_any(|from| inside(from, to), port, any)?]
                 }
                 Pif::Splice => {
-                    let near = inside(from, source)?;
+                    let near =
+                        answering(listener, from, source, &ties, |from| inside(from, source))?;
                     [near, with_port_or_any(|from| outside(from, to), port, any)?]
                 }
             };
@@ -239,7 +248,7 @@ fn sent_to(datagram: &Datagram, place: &Place) -> Option<IpAddr> {
 }
 
 /// Address and port from which `source` expects answers to what it sent to `destination`.
-fn answering(destination: Option<IpAddr>, source: SocketAddr, port: u16) -> SocketAddr {
+fn sent_from(destination: Option<IpAddr>, source: SocketAddr, port: u16) -> SocketAddr {
     match (destination.unwrap_or_else(|| unspecified(source.ip())), source) {
         (IpAddr::V6(ip), SocketAddr::V6(source)) if ip.is_unicast_link_local() => {
             SocketAddrV6::new(ip, port, 0, source.scope_id()).into()

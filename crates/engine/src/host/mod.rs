@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use stack::flow::FlowId;
 use stack::io::{DatagramBurst, Host, IcmpOrigin, SocketError};
 use sys::epoll::{Epoll, Interest};
-use sys::socket::{self, Burst, Device, ErrorSource, Peek, Ties};
+use sys::socket::{self, Burst, Device, ErrorSource, Peek, Ties, UdpListener};
 
 use crate::forward::drain;
 
@@ -88,8 +88,8 @@ impl KernelHost {
         watched.map(|()| Tcp(socket))
     }
 
-    /// A socket for the answers to datagrams that `to` sent to `from`. What came to it before it was
-    /// connected goes to `each`.
+    /// A socket for the answers to datagrams that `to` sent to `from`, where `listener` took them. What came
+    /// to it before it was connected goes to `each`.
     ///
     /// # Errors
     /// As [`Host::open_udp`].
@@ -99,14 +99,17 @@ impl KernelHost {
         from: SocketAddr,
         to: SocketAddr,
         (device, freebind): (Option<&Device>, bool),
+        listener: &UdpListener,
         each: &mut dyn FnMut(Burst, &[u8]),
     ) -> io::Result<Udp> {
         let ties = Ties { device, scope_id: self.options.scope_id, freebind };
-        let made = socket::UdpSocket::open(from, to, &ties).map(|mut socket| {
-            drain(&mut socket, each);
-            socket
-        });
-        self.watched(id, made).map(Udp)
+        let mut socket =
+            answering(listener, from, to, &ties, |from| socket::UdpSocket::open(from, to, &ties))?;
+        drain(&mut socket, each);
+        if socket.receives() {
+            return self.watched(id, Ok(socket)).map(Udp);
+        }
+        Ok(Udp(socket))
     }
 
     /// Has a new socket watched. Nothing is refused for lack of descriptors without a word, once.
@@ -124,6 +127,23 @@ impl KernelHost {
             Err(_) => {}
         }
         result
+    }
+}
+
+/// A socket made by `open`, from which `to` expects answers to what it sent to `from`. A port that takes a
+/// privilege was listened on while we had that: then the listening socket answers.
+pub(crate) fn answering(
+    listener: &UdpListener,
+    from: SocketAddr,
+    to: SocketAddr,
+    ties: &Ties<'_>,
+    open: impl FnOnce(SocketAddr) -> io::Result<socket::UdpSocket>,
+) -> io::Result<socket::UdpSocket> {
+    match open(from) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            socket::UdpSocket::answering(listener, from.ip(), to, ties)
+        }
+        opened => opened,
     }
 }
 

@@ -19,7 +19,7 @@ use sys::socket::{Binding, Device, TcpListener, UdpListener};
 pub use auto::Source;
 pub(crate) use auto::{Auto, Reach};
 pub(crate) use change::{Change, Outcome};
-pub(crate) use set::Listeners;
+pub(crate) use set::{Entry, Listeners};
 
 /// Where a socket listens, apart from the interface on which its flows begin.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -103,7 +103,8 @@ impl Relays {
     ) -> io::Result<Slot> {
         let ends = make()?;
         let inserted = self.table.try_insert_with(|slot| {
-            for (end, side) in ends.iter().zip([Side::Near, Side::Far]) {
+            let watched = ends.iter().zip([Side::Near, Side::Far]);
+            for (end, side) in watched.filter(|(end, _)| end.receives()) {
                 epoll.add(end, Token::Relay(slot, side).to_cookie(), Interest::Edges)?;
             }
             Ok::<_, io::Error>(Relay { key, ends, last: now, seen: [0; 2], pending: [false; 2] })

@@ -66,29 +66,39 @@ impl<'a> Iterator for Messages<'a> {
     }
 }
 
-/// One control message with a 16-bit number, ready to be sent.
+/// Control messages that are to be sent.
 #[derive(Debug)]
 #[repr(C, align(8))]
-pub(super) struct Short([u8; HEADER + ALIGN]);
+pub(super) struct Outgoing {
+    /// Room for an `in6_pktinfo` and a segment size.
+    bytes: [u8; 2 * HEADER + 24 + ALIGN],
+    len: usize,
+}
 
-impl Short {
-    pub(super) fn new(level: libc::c_int, kind: libc::c_int, value: u16) -> Self {
+impl Outgoing {
+    pub(super) fn new() -> Self {
+        Self { bytes: [0; 2 * HEADER + 24 + ALIGN], len: 0 }
+    }
+
+    /// Adds a message; what there is no room for is left out.
+    pub(super) fn push(&mut self, level: libc::c_int, kind: libc::c_int, data: &[u8]) {
+        let end = self.len + HEADER + align(data.len());
+        let Some(place) = self.bytes.get_mut(self.len..end) else { return };
         // SAFETY: all zeroes is a valid cmsghdr.
         let mut header: libc::cmsghdr = unsafe { std::mem::zeroed() };
-        header.cmsg_len = (HEADER + size_of::<u16>()) as _;
+        header.cmsg_len = (HEADER + data.len()) as _;
         header.cmsg_level = level;
         header.cmsg_type = kind;
-        let mut bytes = Self([0; HEADER + ALIGN]);
-        // SAFETY: there is room for a cmsghdr at the start, which is aligned for it.
-        unsafe { bytes.0.as_mut_ptr().cast::<libc::cmsghdr>().write(header) };
-        for (to, from) in bytes.0.iter_mut().skip(HEADER).zip(value.to_ne_bytes()) {
-            *to = from;
+        // SAFETY: there is room for a cmsghdr at the start of the place, whose alignment does not matter.
+        unsafe { place.as_mut_ptr().cast::<libc::cmsghdr>().write_unaligned(header) };
+        for (to, from) in place.iter_mut().skip(HEADER).zip(data) {
+            *to = *from;
         }
-        bytes
+        self.len = end;
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
-        &self.0
+        self.bytes.get(..self.len).unwrap_or_default()
     }
 }
 
@@ -96,22 +106,38 @@ impl Short {
 mod tests {
     use super::*;
 
+    fn outgoing(level: libc::c_int, kind: libc::c_int, value: u16) -> Outgoing {
+        let mut out = Outgoing::new();
+        out.push(level, kind, &value.to_ne_bytes());
+        out
+    }
+
+    #[test]
+    fn too_much_is_left_out() {
+        let mut out = outgoing(0, 0, 1);
+        let before = out.bytes().len();
+        out.push(1, 1, &[0; 200]);
+        assert_eq!(out.bytes().len(), before);
+        out.push(1, 1, &[0; 20]);
+        assert_eq!(out.bytes().len(), before + HEADER + 24);
+    }
+
     #[test]
     fn our_layout_is_that_of_libc() {
         // SAFETY: these only compute.
         unsafe {
             assert_eq!(libc::CMSG_LEN(2) as usize, HEADER + 2);
-            assert_eq!(libc::CMSG_SPACE(2) as usize, size_of::<Short>());
+            assert_eq!(libc::CMSG_SPACE(2) as usize, outgoing(0, 0, 1).bytes().len());
         }
     }
 
     #[test]
     fn what_was_written_is_read() {
         let mut buffer = Buffer::new();
-        let short = Short::new(17, 103, 1400);
-        buffer.0[..size_of::<Short>()].copy_from_slice(short.bytes());
-        let second = size_of::<Short>();
-        buffer.0[second..2 * second].copy_from_slice(Short::new(0, 2, 7).bytes());
+        let mut both = outgoing(17, 103, 1400);
+        let second = both.bytes().len();
+        both.push(0, 2, &7u16.to_ne_bytes());
+        buffer.0[..2 * second].copy_from_slice(both.bytes());
         let all: Vec<_> = buffer.messages(2 * second).collect();
         assert_eq!(all.len(), 2);
         assert_eq!((all[0].level, all[0].kind, all[0].data), (17, 103, &1400u16.to_ne_bytes()[..]));

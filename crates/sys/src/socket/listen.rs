@@ -259,6 +259,40 @@ mod tests {
     }
 
     #[test]
+    fn a_listening_socket_answers_from_where_it_was_asked() {
+        for (listen, from, to) in [
+            (None, "127.0.0.1:0", "127.0.0.7"),
+            (None, "[::1]:0", "::1"),
+            (Some("0.0.0.0"), "127.0.0.1:0", "127.0.0.7"),
+            (Some("::"), "[::1]:0", "::1"),
+        ] {
+            let listener = UdpListener::open(&binding(listen, 0)).unwrap();
+            let port = local_address(&listener.0).unwrap().port();
+            let client = UdpSocket::bind(from).unwrap();
+            client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            // Connected: an answer from elsewhere is none.
+            client.connect((to, port)).unwrap();
+            client.send(b"ask").unwrap();
+            let mut buffer = [0; 2000];
+            let asked = wait(|| listener.recv(&mut buffer));
+            let mut socket = crate::socket::UdpSocket::answering(
+                &listener,
+                asked.destination.unwrap(),
+                asked.burst.source.unwrap(),
+                &crate::socket::Ties::default(),
+            )
+            .unwrap();
+            assert!(!socket.receives());
+            assert_eq!(socket.recv(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+            let answer = [std::io::IoSlice::new(&[7; 2500])];
+            assert_eq!(socket.send(&answer, 1000, 9).unwrap(), 2500);
+            for len in [1000, 1000, 500] {
+                assert_eq!(client.recv(&mut buffer).unwrap(), len, "{to}");
+            }
+        }
+    }
+
+    #[test]
     fn datagrams_tell_where_they_were_sent() {
         let listener = UdpListener::open(&binding(None, 0)).unwrap();
         let port = local_address(&listener.0).unwrap().port();

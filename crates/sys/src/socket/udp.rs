@@ -1,14 +1,15 @@
 //! UDP sockets that move bursts of equal datagrams (`UDP_GRO`, `UDP_SEGMENT`).
 
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use super::listen::{canonical, free_bind};
+use super::address::RawAddress;
+use super::listen::{UdpListener, canonical, free_bind};
 use super::{
     SentTtl, SocketError, Ties, Unbound, bind, bound_address, cmsg, connect, errqueue::Quoted,
-    family, open, receive_errors, receive_message, receive_ttl_and_tos, recv, send_message,
-    set_int,
+    family, get_int, open, receive_errors, receive_message, receive_ttl_and_tos, recv,
+    send_message_to, set_int,
 };
 
 /// Segments of one send (`UDP_MAX_SEGMENTS` of the kernels that have the fewest).
@@ -167,6 +168,21 @@ pub struct UdpSocket {
     quoted: Quoted,
     /// Bursts of datagrams of this many bytes or more go one by one.
     burst_below: usize,
+    /// The socket is a listening one, and takes nothing for this flow.
+    answering: Option<Answering>,
+}
+
+/// What has to be said with every datagram from a socket that is not connected.
+struct Answering {
+    to: RawAddress,
+    /// The source address, as control message: level, kind, data.
+    from: (libc::c_int, libc::c_int, Vec<u8>),
+}
+
+impl std::fmt::Debug for Answering {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.to.read())
+    }
 }
 
 impl UdpSocket {
@@ -224,7 +240,60 @@ impl UdpSocket {
             ttl: SentTtl::new(ip),
             quoted: Quoted::default(),
             burst_below: usize::MAX,
+            answering: None,
         })
+    }
+
+    /// A socket that answers `to` from the address `from` by way of a listening one, for where a socket of
+    /// its own cannot be bound to the port. It receives nothing: that is the listening one's business.
+    ///
+    /// # Errors
+    /// `EMFILE`.
+    pub fn answering(
+        listener: &UdpListener,
+        from: IpAddr,
+        to: SocketAddr,
+        ties: &Ties<'_>,
+    ) -> io::Result<Self> {
+        let socket = listener.as_fd().try_clone_to_owned()?;
+        let v6 = get_int(&socket, libc::SOL_SOCKET, libc::SO_DOMAIN)? == libc::AF_INET6;
+        let mapped = |ip: IpAddr| match ip {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        let to = ties.scoped(to);
+        let (name, from) = match (v6, from, to) {
+            // struct in_pktinfo: ipi_ifindex, ipi_spec_dst, ipi_addr.
+            (false, IpAddr::V4(from), _) => {
+                let data = [&[0; 4][..], &from.octets(), &[0; 4]].concat();
+                (to, (libc::SOL_IP, libc::IP_PKTINFO, data))
+            }
+            // struct in6_pktinfo: ipi6_addr, ipi6_ifindex.
+            (_, from, to) => {
+                let (name, scope) = match to {
+                    SocketAddr::V6(to) => (to, to.scope_id()),
+                    SocketAddr::V4(to) => {
+                        (SocketAddrV6::new(to.ip().to_ipv6_mapped(), to.port(), 0, 0), 0)
+                    }
+                };
+                let data = [&mapped(from).octets()[..], &scope.to_ne_bytes()].concat();
+                (name.into(), (libc::SOL_IPV6, libc::IPV6_PKTINFO, data))
+            }
+        };
+        Ok(Self {
+            socket,
+            peer: (to.ip(), to.port()),
+            ttl: SentTtl::new(to.ip()),
+            quoted: Quoted::default(),
+            burst_below: usize::MAX,
+            answering: Some(Answering { to: RawAddress::new(name), from }),
+        })
+    }
+
+    /// Whether there can be anything to report about the socket.
+    #[must_use]
+    pub fn receives(&self) -> bool {
+        self.answering.is_none()
     }
 
     /// Receives one burst, or one datagram. What does not fit into `buf` is lost. Between bind() and
@@ -233,6 +302,9 @@ impl UdpSocket {
     /// # Errors
     /// Would-block; an error of the network that is pending (it is in [`UdpSocket::take_error`] too).
     pub fn recv(&mut self, buf: &mut [u8]) -> io::Result<Burst> {
+        if !self.receives() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         Burst::receive(&self.socket, buf)
     }
 
@@ -245,7 +317,7 @@ impl UdpSocket {
     /// Whether a datagram waits.
     #[must_use]
     pub fn has_waiting(&self) -> bool {
-        recv(&self.socket, &mut [], libc::MSG_PEEK).is_ok()
+        self.receives() && recv(&self.socket, &mut [], libc::MSG_PEEK).is_ok()
     }
 
     /// Sends the bytes of `bufs` as datagrams of `segment` bytes, the last one shorter or equal, or one
@@ -256,6 +328,10 @@ impl UdpSocket {
     /// # Errors
     /// Would-block and other errors, if nothing was sent. `EMSGSIZE` for more than a datagram can hold.
     pub fn send(&mut self, bufs: &[IoSlice<'_>], segment: usize, ttl: u8) -> io::Result<usize> {
+        if !self.receives() {
+            // Others may have set it since.
+            self.ttl.last = None;
+        }
         self.ttl.set(&self.socket, ttl)?;
         let total = bufs.iter().map(|slice| slice.len()).sum::<usize>();
         if total == 0 {
@@ -300,17 +376,27 @@ impl UdpSocket {
     /// nothing to do with it.
     fn send_once(&self, slices: &[IoSlice<'_>], segment: usize) -> io::Result<usize> {
         let fd = self.socket.as_raw_fd();
-        let burst = u16::try_from(segment).ok().filter(|segment| *segment > 0);
-        let burst = burst.map(|segment| cmsg::Short::new(SOL_UDP, UDP_SEGMENT, segment));
-        let control = burst.as_ref().map(cmsg::Short::bytes).unwrap_or_default();
-        match send_message(fd, slices, control) {
-            Err(error) if may_be_of_the_past(&error) => send_message(fd, slices, control),
+        let mut control = cmsg::Outgoing::new();
+        if let Some(segment) = u16::try_from(segment).ok().filter(|segment| *segment > 0) {
+            control.push(SOL_UDP, UDP_SEGMENT, &segment.to_ne_bytes());
+        }
+        let name = self.answering.as_ref().map(|Answering { to, from: (level, kind, data) }| {
+            control.push(*level, *kind, data);
+            to
+        });
+        match send_message_to(fd, name, slices, control.bytes()) {
+            Err(error) if may_be_of_the_past(&error) => {
+                send_message_to(fd, name, slices, control.bytes())
+            }
             result => result,
         }
     }
 
     /// Takes the next error: from the error queue, else `SO_ERROR`.
     pub fn take_error(&mut self) -> Option<SocketError> {
+        if !self.receives() {
+            return None;
+        }
         self.quoted.take_error(&self.socket)
     }
 
