@@ -284,7 +284,7 @@ mod tests {
             .unwrap();
             assert!(!socket.receives());
             assert_eq!(socket.recv(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-            let answer = [std::io::IoSlice::new(&[7; 2500])];
+            let answer = [io::IoSlice::new(&[7; 2500])];
             assert_eq!(socket.send(&answer, 1000, 9).unwrap(), 2500);
             for len in [1000, 1000, 500] {
                 assert_eq!(client.recv(&mut buffer).unwrap(), len, "{to}");
