@@ -22,6 +22,8 @@ use crate::token::Token;
 const CLIENTS: usize = 16;
 /// How long a client may take while others wait, counted from when it was shown the rules.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// And at least, however many wait.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 /// When to accept again after there were no descriptors.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -108,7 +110,7 @@ impl Configuration {
             self.accept_all(epoll, now);
         }
         while let Some(&first) = self.order.front() {
-            let others = self.order.len() > 1;
+            let patience = self.patience();
             let Some(client) = self.clients.get_mut(first) else { return };
             match &client.stage {
                 Stage::Waiting => {
@@ -117,7 +119,9 @@ impl Configuration {
                         self.leave(first);
                     }
                 }
-                Stage::Shown(_) if others && client.since + PATIENCE <= now => {
+                Stage::Shown(_)
+                    if patience.is_some_and(|patience| client.since + patience <= now) =>
+                {
                     log::warn!("Configuration client: no answer, others are waiting");
                     self.leave(first);
                 }
@@ -126,13 +130,18 @@ impl Configuration {
         }
     }
 
+    /// How long the first client may take: for ever, while nobody else wants to be served.
+    fn patience(&self) -> Option<Duration> {
+        let waiting = u32::try_from(self.order.len().saturating_sub(1)).ok()?;
+        Some(PATIENCE.checked_div(waiting)?.max(LEAST_PATIENCE))
+    }
+
     /// When [`poll`](Self::poll) has something to do by itself.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let others = self.order.len() > 1;
         let first = self.order.front().and_then(|first| self.clients.get(*first));
         let patience = first.and_then(|client| match client.stage {
             Stage::Waiting => Some(Instant::default()),
-            Stage::Shown(_) => others.then_some(client.since + PATIENCE),
+            Stage::Shown(_) => self.patience().map(|patience| client.since + patience),
             Stage::Served => None,
         });
         let accept = self.accept.filter(|_| self.clients.len() < CLIENTS);
