@@ -12,7 +12,7 @@ mod udp;
 use std::ffi::CString;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use address::RawAddress;
 
@@ -126,7 +126,7 @@ fn connect(socket: &OwnedFd, to: SocketAddr) -> io::Result<()> {
 }
 
 /// Address and port a socket is bound to (`getsockname(2)`).
-fn bound_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
+fn bound_address(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
     let mut address = RawAddress::empty();
     let mut length = address.length();
     // SAFETY: the kernel writes at most `length` bytes of an address structure of that size.

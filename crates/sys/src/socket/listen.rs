@@ -165,8 +165,8 @@ pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
 ///
 /// # Errors
 /// None for a socket of the Internet.
-pub fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
-    super::bound_address(socket).map(canonical)
+pub fn local_address(socket: impl AsFd) -> io::Result<SocketAddr> {
+    super::bound_address(socket.as_fd()).map(canonical)
 }
 
 /// Whether sockets may be bound to an interface without a privilege (since Linux 5.7).

@@ -346,7 +346,7 @@ impl TcpSocket {
     /// # Errors
     /// Those of `getsockname(2)`.
     pub fn local_address(&self) -> io::Result<SocketAddr> {
-        bound_address(&self.socket)
+        bound_address(self.socket.as_fd())
     }
 }
 

@@ -412,7 +412,7 @@ impl UdpSocket {
     /// # Errors
     /// Those of `getsockname(2)`.
     pub fn local_address(&self) -> io::Result<SocketAddr> {
-        bound_address(&self.socket)
+        bound_address(self.socket.as_fd())
     }
 }
 
