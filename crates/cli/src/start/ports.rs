@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use engine::{Forwarding, Listener, Namespace, Opening, Served, Source, open_table};
 use stack::forward::Splicing;
-use stack::rule::Pif;
+use stack::rule::{Pif, Table};
 use sys::privileges::Identity;
 
 use super::{drop, fail, failure};
@@ -17,14 +17,14 @@ use crate::config;
 /// What is made on the host, before namespaces are entered.
 pub(super) struct Outside {
     listeners: Vec<Listener>,
-    source: Source,
+    source: Option<Source>,
     configuration: Option<UnixListener>,
 }
 
 /// What is made in the guest's namespace.
 pub(super) struct Inside {
     listeners: Vec<Listener>,
-    source: Source,
+    source: Option<Source>,
 }
 
 /// Listens on the host. `scope_id` is the interface of link-local addresses.
@@ -32,9 +32,21 @@ pub(super) fn outside(ports: &config::Forwarding, scope_id: u32) -> Result<Outsi
     let opening = Opening { freebind: ports.freebind, scope_id };
     Ok(Outside {
         listeners: open_table(Pif::Host, &ports.inbound, opening)?,
-        source: fail("Couldn't look for listening sockets", Source::open())?,
+        source: source(ports)?,
         configuration: ports.configuration.as_deref().map(listen).transpose()?,
     })
+}
+
+/// A way to learn what listens where the calling thread is, if some rule may ever ask.
+fn source(ports: &config::Forwarding) -> Result<Option<Source>> {
+    let wanted =
+        follows(&ports.inbound) || follows(&ports.outbound) || ports.configuration.is_some();
+    wanted.then(|| fail("Couldn't look for listening sockets", Source::open())).transpose()
+}
+
+/// Whether some rule follows what others listen on.
+fn follows(table: &Table) -> bool {
+    table.rules().iter().any(|rule| rule.scan)
 }
 
 /// Opens the configuration socket.
@@ -61,7 +73,7 @@ pub(super) fn inside(ports: &config::Forwarding, scope_id: u32) -> Result<Inside
     let opening = Opening { freebind: ports.freebind, scope_id };
     Ok(Inside {
         listeners: open_table(Pif::Splice, &ports.outbound, opening)?,
-        source: fail("Couldn't look for listening sockets in namespace", Source::open())?,
+        source: source(ports)?,
     })
 }
 
@@ -74,14 +86,13 @@ pub(super) fn together(
     namespace: OwnedFd,
     identity: Option<Identity>,
 ) -> Result<Forwarding> {
-    let served = |pif, table: &stack::rule::Table, caps, opened, scope_id| Served {
+    let served = |pif, table: &Table, caps, opened, scope_id| Served {
         pif,
         table: table.clone(),
         caps,
         opened,
         opening: Opening { freebind: ports.freebind, scope_id },
     };
-    let follows = |table: &stack::rule::Table| table.rules().iter().any(|rule| rule.scan);
     let low_ports = follows(&ports.outbound) || ports.configuration.is_some();
     let rules = !ports.inbound.is_empty() || !ports.outbound.is_empty();
     let namespace = if rules || ports.configuration.is_some() {
@@ -108,7 +119,7 @@ pub(super) fn together(
             scope_id: inside_scope,
         },
         namespace,
-        sources: Some((outside.source, inside.source)),
+        sources: outside.source.zip(inside.source),
         configuration: outside.configuration,
     })
 }

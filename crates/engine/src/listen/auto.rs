@@ -39,14 +39,16 @@ impl Source {
     /// # Errors
     /// When the kernel has neither.
     pub fn open() -> io::Result<Self> {
-        match SocketDiag::open() {
-            Ok(mut diag) => match diag.listeners(Kind::Tcp, false, &mut |_| {}) {
-                Ok(()) => Ok(Self::Diag(diag)),
-                // A kernel without the module (`CONFIG_INET_DIAG`).
-                Err(_) => ProcNet::open().map(Self::Proc),
-            },
-            Err(_) => ProcNet::open().map(Self::Proc),
+        // The kernel may lack it, or the part for one of the protocols (`CONFIG_INET_UDP_DIAG`).
+        match SocketDiag::open().map(Self::Diag) {
+            Ok(mut diag) if diag.works() => Ok(diag),
+            Ok(_) | Err(_) => ProcNet::open().map(Self::Proc),
         }
+    }
+
+    fn works(&mut self) -> bool {
+        let all = [(Kind::Tcp, false), (Kind::Tcp, true), (Kind::Udp, false), (Kind::Udp, true)];
+        all.into_iter().all(|(kind, ipv6)| self.each(kind, ipv6, &mut |_| {}).is_ok())
     }
 
     fn each(&mut self, kind: Kind, ipv6: bool, each: &mut dyn FnMut(Listening)) -> io::Result<()> {
