@@ -40,10 +40,12 @@ impl Source {
     /// When the kernel has neither.
     pub fn open() -> io::Result<Self> {
         // The kernel may lack it, or the part for one of the protocols (`CONFIG_INET_UDP_DIAG`).
-        match SocketDiag::open().map(Self::Diag) {
-            Ok(mut diag) if diag.works() => Ok(diag),
-            Ok(_) | Err(_) => ProcNet::open().map(Self::Proc),
+        if let Ok(mut diag) = SocketDiag::open().map(Self::Diag) {
+            if diag.works() {
+                return Ok(diag);
+            }
         }
+        ProcNet::open().map(Self::Proc)
     }
 
     fn works(&mut self) -> bool {
