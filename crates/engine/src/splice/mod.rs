@@ -167,7 +167,8 @@ impl Connections {
 /// Sees to it that room to write on `end` is reported where somebody may wait for it, and not while only
 /// much comes from there, on the way `from` it.
 fn watch(epoll: &Epoll, slot: Slot, side: Side, end: &mut End, from: &Way) -> io::Result<()> {
-    end.blocks &= from.is_bulk();
+    // Who has blocked will do it again; who blocks now waits for that report.
+    end.blocks = (end.blocks && from.is_bulk()) || !end.writable;
     let wanted = !from.is_bulk() || end.blocks;
     if wanted == end.reports_room {
         return Ok(());

@@ -228,3 +228,55 @@ fn urgent_data_is_data() {
     }
     assert_eq!(got, b"before!behind");
 }
+
+/// Pieces of every size both ways, with readers that stop and go on, over small buffers.
+#[test]
+fn nothing_is_stuck_whatever_comes() {
+    use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
+    for seed in 1..=60u64 {
+        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut below = move |limit: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            usize::try_from(random >> 33).unwrap() % limit
+        };
+        let mut rig = Rig::new();
+        let (mut client, mut server) = rig.pair();
+        for socket in [&client, &server] {
+            set_socket_recv_buffer_size(socket, 4096 << below(6)).unwrap();
+            set_socket_send_buffer_size(socket, 4096 << below(6)).unwrap();
+        }
+        let (mut sent, mut got) = ([0usize; 2], [0usize; 2]);
+        let end = Instant::now() + Duration::from_secs(20);
+        for round in 0.. {
+            // In the end everything is read, and nothing more is written.
+            let over = round > 400;
+            if over && sent == got {
+                break;
+            }
+            assert!(Instant::now() < end, "seed {seed}: sent {sent:?}, got {got:?}");
+            for way in 0..2 {
+                let (from, to) =
+                    if way == 0 { (&mut client, &mut server) } else { (&mut server, &mut client) };
+                let len = [0, 1, 3000, 20_000, 300_000][below(5)];
+                if !over && len > 0 {
+                    let data: Vec<u8> = (sent[way]..sent[way] + len).map(pattern).collect();
+                    match from.write(&data) {
+                        Ok(len) => sent[way] += len,
+                        Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+                    }
+                }
+                if over || below(3) == 0 {
+                    if let Some(data) = read(to) {
+                        let data = data.unwrap();
+                        let right = (got[way]..).zip(&data).all(|(at, byte)| *byte == pattern(at));
+                        assert!(right, "seed {seed}: wrong bytes behind {}", got[way]);
+                        got[way] += data.len();
+                    }
+                }
+            }
+            rig.step(if over { Duration::from_millis(1) } else { Duration::ZERO });
+        }
+    }
+}

@@ -26,7 +26,7 @@ pub(super) struct End {
     pub(super) closing: bool,
     /// It has sent urgent data, at which a read stops once: a short read does not mean that all was read.
     pub(super) urgent: bool,
-    /// A write took less than it was given, since the last time that small pieces came from here.
+    /// It takes nothing now, or did so since the last time that small pieces came from here.
     pub(super) blocks: bool,
     /// What is reported about it includes room to write.
     pub(super) reports_room: bool,
@@ -43,14 +43,6 @@ impl End {
             blocks: false,
             reports_room: true,
         }
-    }
-}
-
-impl End {
-    /// It takes nothing now.
-    fn block(&mut self) {
-        self.writable = false;
-        self.blocks = true;
     }
 }
 
@@ -156,7 +148,7 @@ impl Way {
             Err(error) => return Err(error),
         };
         if sent < len {
-            to.block();
+            to.writable = false;
             self.held = Held::Bytes(data.get(sent..).unwrap_or_default().into(), len - sent);
         }
         Ok(len)
@@ -207,7 +199,7 @@ impl Way {
             };
             match written {
                 Ok(len) => *left = left.saturating_sub(len),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => to.block(),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => to.writable = false,
                 Err(error) => return Err(error),
             }
             if *left == 0 {
