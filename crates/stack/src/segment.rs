@@ -24,80 +24,80 @@ pub fn complete_checksum(frame: &mut [u8], meta: &FrameMeta) {
     }
 }
 
-/// Cuts a superframe into frames as `meta` says, all checksums complete, and hands each to `send`; a frame
-/// that is not to be cut is handed on whole. `scratch` needs room for the headers and one segment.
-/// Returns how many frames were handed on.
+/// Cuts a superframe into frames as `meta` says, all checksums complete, and hands each to `send`: its
+/// headers, and the piece of the payload behind them. A frame that is not to be cut is handed on whole, as
+/// if it were all headers. Returns how many frames were handed on.
 ///
-/// A frame that makes no sense to cut (no IP, headers that do not fit, no room in `scratch`) is dropped.
-pub fn segments(
-    frame: &mut [u8],
-    meta: &FrameMeta,
-    scratch: &mut [u8],
-    mut send: impl FnMut(&[u8]),
-) -> usize {
+/// The headers of the superframe are made those of each frame in turn. A frame that makes no sense to cut
+/// (no IP, headers that do not fit) is dropped.
+pub fn segments(frame: &mut [u8], meta: &FrameMeta, mut send: impl FnMut(&[u8], &[u8])) -> usize {
     let (size, transport) = match meta.gso {
         Gso::None => {
             complete_checksum(frame, meta);
-            send(frame);
+            send(frame, &[]);
             return 1;
         }
         Gso::Tcp(size) => (usize::from(size), protocol::TCP),
         Gso::Udp(size) => (usize::from(size), protocol::UDP),
     };
-    let Some(layout) = Layout::of(frame, transport) else { return 0 };
-    let Some((headers, payload)) = frame.split_at_checked(layout.payload) else { return 0 };
+    let Some(mut cut) = Cut::new(frame, transport) else { return 0 };
+    let Some((headers, payload)) = frame.split_at_mut_checked(cut.payload) else { return 0 };
     if size == 0 {
         return 0;
     }
     let count = payload.len().div_ceil(size).max(1);
-    let mut sent = 0;
     for index in 0..count {
         let from = index * size;
         let data = payload.get(from..payload.len().min(from + size)).unwrap_or_default();
-        let end = headers.len() + data.len();
-        let Some(segment) = scratch.get_mut(..end) else { break };
-        let (head, body) = segment.split_at_mut(headers.len());
-        head.copy_from_slice(headers);
-        body.copy_from_slice(data);
-        let place = Place { index, first: index == 0, last: index + 1 == count, offset: from };
-        if layout.finish(segment, transport, place).is_none() {
-            break;
+        let place = Place { first: index == 0, last: index + 1 == count, offset: from };
+        if cut.write_headers(headers, data, place).is_none() {
+            return index;
         }
-        send(segment);
-        sent += 1;
+        send(headers, data);
     }
-    sent
+    count
 }
 
 /// Where a segment stands in its superframe.
 #[derive(Clone, Copy)]
 struct Place {
-    index: usize,
     first: bool,
     last: bool,
     /// Offset of its payload in bytes.
     offset: usize,
 }
 
-/// Where the headers of a superframe are.
-#[derive(Clone, Copy)]
-struct Layout {
+/// What the segments of a superframe have in common, and what their headers are made from.
+struct Cut {
     ipv4: bool,
+    protocol: u8,
+    /// Where the transport header and the payload start.
     transport: usize,
     payload: usize,
+    /// The pseudo-header without the length.
+    pseudo: u64,
+    /// Of the next segment.
+    id: u16,
+    /// Of the superframe.
+    seq: u32,
+    flags: TcpFlags,
 }
 
-impl Layout {
-    fn of(frame: &[u8], protocol: u8) -> Option<Self> {
+impl Cut {
+    fn new(frame: &[u8], protocol: u8) -> Option<Self> {
         let (ethernet, packet) = EthernetHeader::parse(frame)?;
-        let (ipv4, ip_len, next) = match ethernet.ethertype.get() {
+        let (ipv4, ip_len, next, id, pseudo) = match ethernet.ethertype.get() {
             ETHERTYPE_IPV4 => {
                 let (header, _) = Ipv4Header::ref_from_prefix(packet).ok()?;
-                (true, header.header_len(), header.protocol)
+                let (src, dst) = (header.src_addr(), header.dst_addr());
+                let pseudo = checksum::pseudo_header_v4(src, dst, protocol, 0);
+                (true, header.header_len(), header.protocol, header.id.get(), pseudo)
             }
             ETHERTYPE_IPV6 => {
                 let (header, _) = Ipv6Header::ref_from_prefix(packet).ok()?;
-                (false, ipv6::HEADER_LEN, header.next_header)
+                let (src, dst) = (header.src_addr(), header.dst_addr());
+                let pseudo = checksum::pseudo_header_v6(src, dst, protocol, 0);
+                (false, ipv6::HEADER_LEN, header.next_header, 0, pseudo)
             }
             _ => return None,
         };
@@ -106,54 +106,57 @@ impl Layout {
         }
         let transport = ethernet::HEADER_LEN + ip_len;
         let segment = frame.get(transport..)?;
-        let header_len = if protocol == protocol::TCP {
-            TcpHeader::parse(segment)?.0.header_len()
+        let (header_len, seq, flags) = if protocol == protocol::TCP {
+            let (header, ..) = TcpHeader::parse(segment)?;
+            (header.header_len(), header.seq.get(), header.flags)
         } else {
             UdpHeader::parse_unsized(segment)?;
-            udp::HEADER_LEN
+            (udp::HEADER_LEN, 0, TcpFlags::empty())
         };
-        Some(Self { ipv4, transport, payload: transport + header_len })
+        let payload = transport + header_len;
+        Some(Self { ipv4, protocol, transport, payload, pseudo, id, seq, flags })
     }
 
-    /// Makes a copy of the superframe's headers right for the segment behind them.
-    fn finish(&self, segment: &mut [u8], protocol: u8, place: Place) -> Option<()> {
-        let transport_len = segment.len().checked_sub(self.transport)?;
-        let (headers, transport) = segment.split_at_mut_checked(self.transport)?;
-        let packet = headers.get_mut(ethernet::HEADER_LEN..)?;
-        let pseudo_len = u32::try_from(transport_len).ok()?;
-        let pseudo = if self.ipv4 {
-            let total = u16::try_from(packet.len() + transport_len).ok()?;
+    /// Makes the headers those of the segment with payload `data`.
+    fn write_headers(&mut self, headers: &mut [u8], data: &[u8], place: Place) -> Option<()> {
+        let (link, transport) = headers.split_at_mut_checked(self.transport)?;
+        let packet = link.get_mut(ethernet::HEADER_LEN..)?;
+        let len = transport.len() + data.len();
+        if self.ipv4 {
+            let total = u16::try_from(packet.len() + len).ok()?;
             let (header, options) = Ipv4Header::mut_from_prefix(packet).ok()?;
             header.total_len.set(total);
+            header.id.set(self.id);
             // Identifications count modulo 2^16.
-            let index = u16::try_from(place.index & 0xffff).unwrap_or(0);
-            header.id.set(header.id.get().wrapping_add(index));
+            self.id = self.id.wrapping_add(1);
             let checksum = header.compute_checksum_with(options);
             header.checksum.set(checksum);
-            checksum::pseudo_header_v4(header.src_addr(), header.dst_addr(), protocol, pseudo_len)
         } else {
             let (header, _) = Ipv6Header::mut_from_prefix(packet).ok()?;
-            header.payload_len.set(u16::try_from(transport_len).ok()?);
-            checksum::pseudo_header_v6(header.src_addr(), header.dst_addr(), protocol, pseudo_len)
-        };
-        if protocol == protocol::TCP {
+            header.payload_len.set(u16::try_from(len).ok()?);
+        }
+        if self.protocol == protocol::TCP {
             let (header, _) = TcpHeader::mut_from_prefix(transport).ok()?;
-            let offset = u32::try_from(place.offset).ok()?;
-            header.seq.set(header.seq.get().wrapping_add(offset));
+            header.seq.set(self.seq.wrapping_add(u32::try_from(place.offset).ok()?));
+            let mut flags = self.flags;
             if !place.first {
-                header.flags = header.flags.without(TcpFlags::CWR);
+                flags = flags.without(TcpFlags::CWR);
             }
             if !place.last {
-                header.flags = header.flags.without(TcpFlags::FIN.union(TcpFlags::PSH));
+                flags = flags.without(TcpFlags::FIN.union(TcpFlags::PSH));
             }
+            header.flags = flags;
             header.checksum.set(0);
         } else {
             let (header, _) = UdpHeader::mut_from_prefix(transport).ok()?;
-            header.len.set(u16::try_from(transport_len).ok()?);
+            header.len.set(u16::try_from(len).ok()?);
             header.checksum.set(0);
         }
-        let value = checksum::transport_checksum(pseudo, protocol, transport);
-        if protocol == protocol::TCP {
+        let pseudo = self.pseudo + u64::try_from(len).ok()?;
+        // Transport headers have an even length: the payload's sum just adds to theirs.
+        let pseudo = pseudo + checksum::sum(data);
+        let value = checksum::transport_checksum(pseudo, self.protocol, transport);
+        if self.protocol == protocol::TCP {
             TcpHeader::mut_from_prefix(transport).ok()?.0.checksum.set(value);
         } else {
             UdpHeader::mut_from_prefix(transport).ok()?.0.checksum.set(value);

@@ -23,6 +23,7 @@ pub mod ipv4;
 pub mod ipv6;
 pub mod ndp;
 pub mod pcap;
+pub mod stream;
 pub mod tcp;
 pub mod tcp_option;
 pub mod udp;

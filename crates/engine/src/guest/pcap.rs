@@ -34,19 +34,25 @@ impl Capture {
 
     /// Records a frame. `checksum` is where an open checksum starts and where from there it goes.
     pub fn record(&mut self, frame: &[u8], checksum: Option<(u16, u16)>) {
-        let Ok(len) = u32::try_from(frame.len()) else { return };
-        let captured = len.min(SNAP_LEN);
-        let frame = frame.get(..captured as usize).unwrap_or(frame);
-        let header = RecordHeader::new(self.time, captured, len);
-        let header = IoSlice::new(header.as_bytes());
-        match checksum.and_then(|(start, offset)| completed(frame, start, offset)) {
-            Some((before, checksum, after)) => {
-                let slices = [before, &checksum, after].map(IoSlice::new);
-                let [before, checksum, after] = slices;
-                self.write(&[header, before, checksum, after]);
-            }
-            None => self.write(&[header, IoSlice::new(frame)]),
+        let captured = frame.get(..SNAP_LEN as usize).unwrap_or(frame);
+        let completed = checksum.and_then(|(start, offset)| completed(captured, start, offset));
+        match &completed {
+            Some((before, checksum, after)) => self.put([before, checksum, after], frame.len()),
+            None => self.put([captured, &[], &[]], frame.len()),
         }
+    }
+
+    /// Records a frame that stands in pieces, at most 65535 bytes in all.
+    pub fn record_pieces(&mut self, pieces: [&[u8]; 3]) {
+        self.put(pieces, pieces.iter().map(|piece| piece.len()).sum());
+    }
+
+    fn put(&mut self, pieces: [&[u8]; 3], len: usize) {
+        let captured = pieces.iter().map(|piece| piece.len()).sum::<usize>();
+        let (Ok(captured), Ok(len)) = (u32::try_from(captured), u32::try_from(len)) else { return };
+        let header = RecordHeader::new(self.time, captured, len);
+        let [first, second, third] = pieces.map(IoSlice::new);
+        self.write(&[IoSlice::new(header.as_bytes()), first, second, third]);
     }
 
     fn write(&mut self, slices: &[IoSlice<'_>]) {

@@ -21,6 +21,9 @@ const SLOT_LEN: usize = HEADROOM + MAX_FRAME + MIN_FRAME_LEN;
 /// packet, behind a virtio header.
 const READ_LEN: usize = vnet_hdr::HEADER_LEN + 18 + 65_536 + 40;
 
+/// What short frames are filled up with.
+const PADDING: [u8; MIN_FRAME_LEN] = [0; MIN_FRAME_LEN];
+
 const EIO: i32 = 5;
 const EBADFD: i32 = 77;
 
@@ -30,8 +33,6 @@ pub struct TapLink {
     tap: Tap,
     limits: Limits,
     slot: Box<[u8]>,
-    /// Where segments are cut, on links that do not do it themselves.
-    scratch: Box<[u8]>,
     capture: Option<Capture>,
     failure: Option<io::Error>,
 }
@@ -55,13 +56,10 @@ impl FrameIn {
 impl TapLink {
     /// A link of the given MTU (bytes of IP packet).
     pub fn new(tap: Tap, mtu: u16, capture: Option<Capture>) -> Self {
-        let cuts = tap.offload() < Offload::Udp;
-        let scratch = vec![0; if cuts { SLOT_LEN } else { 0 }].into_boxed_slice();
         Self {
             tap,
             limits: Limits { mtu, max_packet: MAX_FRAME - ethernet::HEADER_LEN },
             slot: vec![0; SLOT_LEN].into_boxed_slice(),
-            scratch,
             capture,
             failure: None,
         }
@@ -166,19 +164,18 @@ impl TapLink {
 
     /// Sends bytes `start..end` of the slot as the segments they are to be cut into.
     fn send_segments(&mut self, start: usize, end: usize, meta: &FrameMeta) -> Option<bool> {
-        let Self { tap, slot, scratch, capture, failure, .. } = self;
+        let Self { tap, slot, capture, failure, .. } = self;
         let plain = VnetHdr::PLAIN;
         let with_header = tap.offload() != Offload::None;
         let mut all = true;
-        segment::segments(slot.get_mut(start..end)?, meta, scratch, |segment| {
-            let header = if with_header { plain.as_bytes() } else { &[] };
-            let missing = MIN_FRAME_LEN.saturating_sub(segment.len());
-            let padding = [0; MIN_FRAME_LEN];
-            let padding = padding.get(..missing).unwrap_or_default();
-            let slices = [header, segment, padding].map(IoSlice::new);
+        segment::segments(slot.get_mut(start..end)?, meta, |headers, data| {
+            let virtio = if with_header { plain.as_bytes() } else { &[] };
+            let missing = MIN_FRAME_LEN.saturating_sub(headers.len() + data.len());
+            let padding = PADDING.get(..missing).unwrap_or_default();
+            let slices = [virtio, headers, data, padding].map(IoSlice::new);
             let sent = outcome(tap.write_vectored(&slices), failure);
             if let Some(capture) = capture.as_mut().filter(|_| sent) {
-                capture.record(segment, None);
+                capture.record_pieces([headers, data, padding]);
             }
             all &= sent;
         });

@@ -8,9 +8,9 @@ const MACS: ([u8; 6], [u8; 6]) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
 
 fn cut(frame: &[u8], meta: &FrameMeta) -> Vec<Vec<u8>> {
     let mut out = Vec::new();
-    let mut scratch = vec![0xee; 2000];
-    let count =
-        segments(&mut frame.to_vec(), meta, &mut scratch, |segment| out.push(segment.to_vec()));
+    let count = segments(&mut frame.to_vec(), meta, |headers, data| {
+        out.push([headers, data].concat());
+    });
     assert_eq!(count, out.len());
     out
 }
@@ -143,7 +143,6 @@ proptest! {
         tcp in any::<bool>(),
         csum_start in prop::option::of(0u16..300),
         csum_offset in any::<u16>(),
-        room in 0usize..200,
     ) {
         if sensible && frame.len() > 40 {
             frame[12..15].copy_from_slice(&[8, 0, 0x45]);
@@ -152,7 +151,7 @@ proptest! {
         let gso = if tcp { Gso::Tcp(size) } else { Gso::Udp(size) };
         for gso in [gso, Gso::None] {
             let meta = FrameMeta { gso, csum_start, csum_offset };
-            segments(&mut frame, &meta, &mut vec![0; room], |_| {});
+            segments(&mut frame, &meta, |_, _| {});
         }
     }
 }

@@ -142,8 +142,9 @@ mod tests {
             let meta = FrameMeta { gso, csum_start: Some(l4 as u16), csum_offset: 16 };
             let (mut ours, mut theirs) = (Vec::new(), Vec::new());
             cut(&frame, meta, |piece| ours.push(piece.to_vec())).unwrap();
-            let mut scratch = vec![0; 9_000];
-            segment::segments(&mut frame, &meta, &mut scratch, |piece| theirs.push(piece.to_vec()));
+            segment::segments(&mut frame, &meta, |headers, data| {
+                theirs.push([headers, data].concat());
+            });
             assert_eq!(ours.len(), len.div_ceil(usize::from(size)));
             assert_eq!(ours, theirs);
         }

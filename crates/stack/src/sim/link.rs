@@ -70,7 +70,6 @@ struct Direction {
 pub struct Link {
     plan: LinkPlan,
     slot: Vec<u8>,
-    scratch: Vec<u8>,
     shared: Rc<Shared>,
     rng: Rng,
     to_guest: Direction,
@@ -96,7 +95,6 @@ impl Link {
         Self {
             plan,
             slot: Vec::new(),
-            scratch: vec![0; 1 << 16],
             shared,
             to_guest: direction(),
             to_stack: direction(),
@@ -244,8 +242,8 @@ impl Guest for Link {
                 self.depart(buffer, meta.gso);
             }
             Cutting::BySegment => {
-                segment::segments(frame, &meta, &mut self.scratch, |piece| {
-                    pieces.push(piece.to_vec());
+                segment::segments(frame, &meta, |headers, data| {
+                    pieces.push([headers, data].concat());
                 });
             }
             Cutting::ByLink | Cutting::Never => {
