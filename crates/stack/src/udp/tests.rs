@@ -45,8 +45,9 @@ fn read(frame: &[u8]) -> (String, String, u8, u8, Vec<u8>) {
 fn datagrams(frames: Vec<(Vec<u8>, FrameMeta)>) -> Vec<Vec<u8>> {
     let mut out = Vec::new();
     for (mut frame, meta) in frames {
-        let mut scratch = vec![0; 65536];
-        segment::segments(&mut frame, &meta, &mut scratch, |frame| out.push(read(frame).4));
+        segment::segments(&mut frame, &meta, |headers, data| {
+            out.push(read(&[headers, data].concat()).4);
+        });
     }
     out
 }
