@@ -16,6 +16,8 @@ enum Arguments {
     Command,
     /// A file, between options.
     File,
+    /// There are none.
+    None,
 }
 
 /// What can be typed behind a program's name.
@@ -33,6 +35,14 @@ pub fn pasta() -> Completion<flags::Action> {
     let offered = |flag: &&Flag| flag.available() && flag.modes.include(Mode::Pasta);
     let flags = flags::all().filter(offered).collect();
     Completion { program: "pasta", flags, arguments: Arguments::Command }
+}
+
+/// That of passt.
+#[must_use]
+pub fn passt() -> Completion<flags::Action> {
+    let offered = |flag: &&Flag| flag.available() && flag.modes.include(Mode::Passt);
+    let flags = flags::all().filter(offered).collect();
+    Completion { program: "passt", flags, arguments: Arguments::None }
 }
 
 /// That of pesto.
@@ -80,6 +90,7 @@ impl<A> Completion<A> {
         let (skip, compgen) = match self.arguments {
             Arguments::Command => (bash_command(&with_value.join("|")), "-c"),
             Arguments::File => (String::new(), "-f"),
+            Arguments::None => (String::new(), "-W ''"),
         };
         format!(
             r#"# Generated from the table of flags.
@@ -138,7 +149,12 @@ complete -o filenames -F _{program} {program}
                 "    '(-)1:command: _command_names -e' \\\n    '*::arguments: _normal'\n"
             }
             Arguments::File => "    '1:socket:_files'\n",
+            Arguments::None => "",
         });
+        if script.ends_with(" \\\n") {
+            script.truncate(script.len() - 3);
+            script.push('\n');
+        }
         script
     }
 

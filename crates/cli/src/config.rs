@@ -16,7 +16,7 @@ use wire::ethernet::MacAddr;
 
 pub use self::forwarding::Forwarding;
 pub use self::network::{Copying, Network, Note};
-use crate::said::{Said, User};
+use crate::said::{Mode, Said, User};
 
 /// A network interface of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,23 +65,28 @@ pub struct HostIpv6 {
     pub gateway: Option<Ipv6Addr>,
 }
 
-/// The network namespace to connect.
+/// Where the guest is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// A new one, in which a command runs; the default shell if there are no words.
+    /// In a machine whose hypervisor connects to a stream socket at this path, or at the first of the
+    /// usual ones that is free.
+    Socket(Option<PathBuf>),
+    /// In a machine whose hypervisor is at the other end of an inherited descriptor.
+    Descriptor(i32),
+    /// In a new network namespace, in which a command runs; the default shell if there are no words.
     Command(Vec<OsString>),
-    /// That of a process.
+    /// In the network namespace of a process.
     Process(i32),
-    /// The one behind a path.
+    /// In the one behind a path.
     Path(PathBuf),
 }
 
 impl Target {
-    /// Path of a namespace that exists already.
+    /// Path of a network namespace that exists already.
     #[must_use]
     pub fn path(&self) -> Option<PathBuf> {
         match self {
-            Self::Command(_) => None,
+            Self::Socket(_) | Self::Descriptor(_) | Self::Command(_) => None,
             Self::Process(pid) => Some(format!("/proc/{pid}/ns/net").into()),
             Self::Path(path) => Some(path.clone()),
         }
@@ -102,8 +107,10 @@ pub enum UserNamespace {
 /// How to run, as far as the network does not matter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// The network namespace.
+    /// Where the guest is.
     pub target: Target,
+    /// End when the hypervisor disconnects.
+    pub one_off: bool,
     /// The user namespace.
     pub user_namespace: UserNamespace,
     /// A command gets a PID namespace of its own.
@@ -131,11 +138,15 @@ pub struct Run {
 impl Run {
     /// What was said, completed.
     #[must_use]
-    pub fn new(said: &Said) -> Self {
-        let target = match (&said.netns, said.pid) {
-            (Some(path), _) => Target::Path(namespace_path(path)),
-            (None, Some(pid)) => Target::Process(pid),
-            (None, None) => Target::Command(said.command.clone()),
+    pub fn new(mode: Mode, said: &Said) -> Self {
+        let target = match (mode, &said.netns, said.pid) {
+            (Mode::Passt, ..) => match said.fd {
+                Some(fd) => Target::Descriptor(fd),
+                None => Target::Socket(said.socket.clone()),
+            },
+            (Mode::Pasta, Some(path), _) => Target::Path(namespace_path(path)),
+            (Mode::Pasta, None, Some(pid)) => Target::Process(pid),
+            (Mode::Pasta, None, None) => Target::Command(said.command.clone()),
         };
         let user_namespace = match (&target, &said.userns) {
             _ if said.netns_only => UserNamespace::Own,
@@ -144,7 +155,9 @@ impl Run {
                 UserNamespace::Path(format!("/proc/{pid}/ns/user").into())
             }
             (Target::Path(_), None) => UserNamespace::Own,
-            (Target::Command(_), None) => UserNamespace::New,
+            (Target::Command(_) | Target::Socket(_) | Target::Descriptor(_), None) => {
+                UserNamespace::New
+            }
         };
         let spawns = matches!(target, Target::Command(_));
         let wanted = crate::log::level(said);
@@ -155,6 +168,7 @@ impl Run {
             target,
             user_namespace,
             pid_namespace: !said.no_pidns,
+            one_off: said.one_off || said.fd.is_some(),
             quit_with_namespace: !spawns && !said.no_netns_quit,
             run_as: said.runas,
             hostname: said.hostname.clone(),

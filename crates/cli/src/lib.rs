@@ -24,11 +24,16 @@ pub use self::start::main;
 /// Files in the repository that are made from the tables of flags: path from its root, and contents.
 /// `cargo xtask man` and `cargo xtask completions` write them; a test compares them.
 #[must_use]
-pub fn generated_files() -> [(&'static str, String); 8] {
-    let (pasta, pesto) = (completion::pasta(), completion::pesto());
+pub fn generated_files() -> [(&'static str, String); 12] {
+    let (passt, pasta) = (completion::passt(), completion::pasta());
+    let pesto = completion::pesto();
     [
+        ("man/passt.1", man::passt()),
         ("man/pasta.1", man::pasta()),
         ("man/pesto.1", pesto::man()),
+        ("completions/passt.bash", passt.bash()),
+        ("completions/_passt", passt.zsh()),
+        ("completions/passt.fish", passt.fish()),
         ("completions/pasta.bash", pasta.bash()),
         ("completions/_pasta", pasta.zsh()),
         ("completions/pasta.fish", pasta.fish()),

@@ -1,4 +1,4 @@
-//! The manual page, from the table of flags, in the man(7) macros.
+//! The manual pages of passt and pasta, from the table of flags, in the man(7) macros.
 
 use std::fmt::Write as _;
 
@@ -44,6 +44,41 @@ const EXAMPLES: [(&str, &str); 3] = [
     ),
 ];
 
+const PASST_DESCRIPTION: &str = "\
+passt connects a virtual machine to the network of the host, without privileges and without any change to \
+the host: it takes the frames of the machine's network interface from the hypervisor, by a UNIX domain \
+socket, and translates them to ordinary sockets, connection by connection.
+
+The hypervisor sends and receives Ethernet frames, each behind its length in four bytes, most significant \
+first; that is what QEMU's network back-ends stream and socket do. There is one hypervisor at a time. When it \
+disconnects, passt waits for the next one, which it takes for the same machine: connections live on.
+
+Unless told otherwise, the machine is offered the addresses, routes and resolvers of the host, by DHCP, \
+DHCPv6 and router advertisements.
+
+The gateway's address, as seen from the machine, stands for the host itself: what is sent there reaches the \
+services on the host's loopback address. --no-map-gw and --map-host-loopback change that.";
+
+const PASST_ABBREVIATIONS: &str = "\
+Long names may be shortened as long as they stay unambiguous. Of an option that takes one value, the last \
+one counts.";
+
+const PASST_STATUS: &str = "\
+0 if everything went well, which includes SIGTERM, SIGQUIT and, with --one-off, the end of the connection to \
+the hypervisor, and 1 on any error, with one line on standard error.";
+
+const PASST_EXAMPLES: [(&str, &str); 2] = [
+    (
+        "Wait for a machine in the background, with the host's port 2222 as its port 22:",
+        "passt -s /tmp/vm.socket -t 2222:22",
+    ),
+    (
+        "Start that machine:",
+        "qemu-system-x86_64 ... -device virtio-net-pci,netdev=s \
+         -netdev stream,id=s,server=off,addr.type=unix,addr.path=/tmp/vm.socket",
+    ),
+];
+
 /// The manual page of pasta, for section 1.
 #[must_use]
 pub fn pasta() -> String {
@@ -58,24 +93,48 @@ pub fn pasta() -> String {
     );
     section(&mut page, "DESCRIPTION", DESCRIPTION);
     section(&mut page, "OPTIONS", ABBREVIATIONS);
-    for group in Group::ALL {
-        let flags = flags::group(group, Mode::Pasta).filter(|flag| flag.available());
-        subsection(&mut page, group, flags);
-    }
-    let later = help::unavailable(Mode::Pasta);
-    if !later.is_empty() {
-        let _ = writeln!(page, ".SS Known, but not available in this version");
-        let _ = writeln!(page, "{}", roff(&format!("{}.", later.join(", "))));
-    }
+    all_flags(&mut page, Mode::Pasta);
     section(&mut page, "EXIT STATUS", STATUS);
     examples(&mut page, &EXAMPLES);
     let _ = writeln!(
         page,
         ".SH SEE ALSO\n\
-         .BR namespaces (7),\n.BR network_namespaces (7),\n.BR user_namespaces (7),\n\
+         .BR passt (1),\n.BR pesto (1),\n.BR namespaces (7),\n.BR network_namespaces (7),\n.BR user_namespaces (7),\n\
          .BR nsenter (1),\n.BR unshare (1),\n.BR resolv.conf (5)"
     );
     page
+}
+
+/// The manual page of passt, for section 1.
+#[must_use]
+pub fn passt() -> String {
+    let mut page = title("passt", "connect a virtual machine without privileges");
+    // The pieces go to a String, which takes them all.
+    let _ = writeln!(page, ".SH SYNOPSIS\n.B passt\n[\\fIOPTION\\fR]...");
+    section(&mut page, "DESCRIPTION", PASST_DESCRIPTION);
+    section(&mut page, "OPTIONS", PASST_ABBREVIATIONS);
+    all_flags(&mut page, Mode::Passt);
+    section(&mut page, "EXIT STATUS", PASST_STATUS);
+    examples(&mut page, &PASST_EXAMPLES);
+    let _ = writeln!(
+        page,
+        ".SH SEE ALSO\n\
+         .BR pasta (1),\n.BR pesto (1),\n.BR qrap (1),\n.BR passt-repair (1),\n.BR qemu (1)"
+    );
+    page
+}
+
+/// The flags of a personality, by groups, and those that are refused.
+fn all_flags(page: &mut String, mode: Mode) {
+    for group in Group::ALL {
+        let flags = flags::group(group, mode).filter(|flag| flag.available());
+        subsection(page, group, flags);
+    }
+    let later = help::unavailable(mode);
+    if !later.is_empty() {
+        let _ = writeln!(page, ".SS Known, but not available in this version");
+        let _ = writeln!(page, "{}", roff(&format!("{}.", later.join(", "))));
+    }
 }
 
 /// The beginning of the page of `name` in section 1, with `what` it does in half a line.
@@ -176,11 +235,13 @@ mod tests {
 
     #[test]
     fn every_available_flag_has_its_paragraph() {
-        let page = pasta();
-        for flag in flags::all().filter(|flag| flag.modes.include(Mode::Pasta) && flag.available())
-        {
-            assert!(page.contains(&bold(&format!("--{}", flag.long))), "{}", flag.long);
+        for (mode, page) in [(Mode::Pasta, pasta()), (Mode::Passt, passt())] {
+            let flags = flags::all().filter(|flag| flag.modes.include(mode) && flag.available());
+            for flag in flags {
+                assert!(page.contains(&bold(&format!("--{}", flag.long))), "{}", flag.long);
+            }
         }
+        let page = pasta() + &passt();
         let macros = page.lines().filter(|line| line.starts_with('.'));
         for line in macros {
             let name = line.split(' ').next().unwrap();

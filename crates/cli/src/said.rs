@@ -187,6 +187,12 @@ pub struct Said {
     pub no_ndp: bool,
     /// `--no-ra`.
     pub no_ra: bool,
+    /// `-s`, unless undone by a later `-F`.
+    pub socket: Option<PathBuf>,
+    /// `-F`, unless undone by a later `-s`.
+    pub fd: Option<i32>,
+    /// `-1`.
+    pub one_off: bool,
     /// `-I`.
     pub ns_interface: Option<String>,
     /// `--ns-mac-addr`.

@@ -4,15 +4,17 @@
 //! privileges, go to the background, run. Each stage leaves behind what later ones can no longer
 //! get.
 
+mod capabilities;
 pub mod drop;
 mod entry;
+mod guest;
 mod ports;
 mod settings;
+mod socket;
 
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::net::IpAddr;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,30 +24,28 @@ use anyhow::{Result, anyhow};
 use engine::{EVENT_KINDS, ExitReason, HostOptions, Neighbours, Parts, StatsReport, Worker};
 use stack::flow::Secret;
 use sys::daemon::{self, Forked, Parent, PidFile};
-use sys::netns;
 use sys::privileges::{self, Identity};
 use sys::process::{Child, Inherited};
 use sys::socket::Device;
 
 use crate::config::{Forwarding, Network, Run};
-use crate::configure_ns::{self, GuestInterface};
 use crate::discover::{self, Discovery, Template};
-use crate::namespace::{self, Entered, Named};
 use crate::said::{Mode, Said};
 use crate::{log as sink, report};
 
 pub use self::entry::main;
+use self::guest::{Guest, Handed};
 
-/// Connects a network namespace, and returns the exit status once that is over.
+/// Connects a network namespace or a virtual machine, and returns the exit status once that is over.
 ///
 /// # Errors
 /// When the start fails; afterwards, when moving packets does.
 pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
     // What was handed to us by descriptor is opened before we close what else we inherited.
-    let run = Run::new(said);
+    let run = Run::new(mode, said);
     fail("Couldn't open standard descriptors", sys::fd::ensure_standard())?;
-    let named = Named::open(&run)?;
-    close_inherited(&named);
+    let handed = Handed::open(&run)?;
+    close_inherited(&handed);
     let inherited = fail("Couldn't set limits and signals", Inherited::take_over())?;
     sink::start(run.level);
 
@@ -62,19 +62,18 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
     // Everything that takes privileges we have now.
     let pid_file = run.pid_file.as_deref().map(open_pid_file).transpose()?;
     let pcap = run.pcap.as_deref().and_then(open_pcap);
-    let watch = named.watch(&run)?;
     let outside_scope = network.stack.v6.as_ref().map_or(0, |v6| v6.scope_id);
     let outside = ports::outside(forwarding, outside_scope)?;
     let stay_outside = identity.is_some() && privileges::is_administrator();
-    let Entered { network: namespace, mut command } =
-        namespace::enter(named, &run, &inherited, stay_outside)?;
-    let (guest, inside) = set_up_guest(&namespace, &network, &discovery, &run, forwarding)?;
+    let how = (&run, &inherited, stay_outside);
+    let mut guest = Guest::set_up(handed, how, (&network, &discovery), forwarding)?;
     let neighbours = follow_neighbours(&network, &discovery);
     let random = random()?;
-    if let Some(guest) = &guest {
-        without_impossible(&mut network, guest);
-    }
+    without_impossible(&mut network, &guest);
     for line in report::block(mode, &network, forwarding).lines() {
+        log::info!("{line}");
+    }
+    for line in guest.hint.iter().flat_map(|hint| hint.lines()) {
         log::info!("{line}");
     }
 
@@ -91,35 +90,33 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
     };
 
     // After the last fork: it takes no threads along. Nothing further down needs a privilege.
-    let inside_scope = guest.as_ref().map_or(0, |guest| guest.index);
-    let scopes = (outside_scope, inside_scope);
-    let ports = ports::together(forwarding, (outside, inside), scopes, namespace, identity)?;
-    for stage in drop::STAGES {
+    let scopes = (outside_scope, guest.index);
+    let listening = (outside, guest.inside);
+    let ports = ports::together(forwarding, listening, scopes, guest.namespace, identity)?;
+    let stages = match mode {
+        Mode::Passt => &drop::PASST[..],
+        Mode::Pasta => &drop::PASTA[..],
+    };
+    for stage in stages {
         fail(stage.failure(), stage.take(identity))?;
     }
 
     // What watches signals and descriptors watches those of its process.
-    let release = command.as_mut().and_then(Child::take_release);
+    let release = guest.command.as_mut().and_then(Child::take_release);
     let host = host_options(&network);
     let settings = settings::read(random.seed);
-    // With its PID namespace a command takes along whoever else is in the network namespace.
-    let last_tap = match guest.as_ref().filter(|_| command.is_some() && run.pid_namespace) {
-        Some(guest) => Some(fail("Couldn't duplicate descriptor", guest.tap.try_clone())?),
-        None => None,
-    };
-    let own_mtu = guest.as_ref().and_then(|guest| u16::try_from(guest.mtu).ok());
-    let (guest_mac, link_local) = guest.as_ref().map(|guest| (guest.mac, guest.link_local)).unzip();
+    let (guest_mac, link_local_seen) = (guest.mac, guest.link_local);
     let worker = Worker::new(Parts {
-        mtu: network.stack.mtu.or(own_mtu).unwrap_or(u16::MAX),
-        tap: guest.map(|guest| guest.tap),
+        mtu: network.stack.mtu.or(guest.mtu).unwrap_or(u16::MAX),
+        guest: guest.attachment,
         config: Arc::new(network.stack),
         secret: Secret::new(random.key),
-        settings: stack::Settings { guest_mac, link_local_seen: link_local.flatten(), ..settings },
+        settings: stack::Settings { guest_mac, link_local_seen, ..settings },
         host,
         forwarding: ports,
         pcap,
-        watch,
-        child: command,
+        watch: guest.watch,
+        child: guest.command,
         neighbours,
         stats: run.stats.map(statistics),
     });
@@ -134,7 +131,7 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
         sink::release_stderr();
     }
     let end = worker.run();
-    if let (ExitReason::Child(_), Some(tap)) = (&end, last_tap) {
+    if let (ExitReason::Child(_), Some(tap)) = (&end, guest.last_tap) {
         // Nobody is left there, and the kernel takes it all away in its own time.
         let _ = tap.leave_to_namespace();
     }
@@ -142,8 +139,8 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
 }
 
 /// Descriptors that nobody meant for us stay with us if the kernel cannot close them.
-fn close_inherited(named: &Named) {
-    if let Err(error) = sys::fd::close_inherited(&named.descriptors()) {
+fn close_inherited(handed: &Handed) {
+    if let Err(error) = sys::fd::close_inherited(&handed.descriptors()) {
         log::warn!("Couldn't close inherited descriptors: {}", reason(&error));
     }
 }
@@ -196,29 +193,6 @@ fn open_pcap(path: &Path) -> Option<File> {
     }
 }
 
-/// Makes and configures the guest's interface, if there is to be one, and listens there, on a thread that
-/// visits its namespace.
-fn set_up_guest(
-    namespace: &OwnedFd,
-    network: &Network,
-    discovery: &Discovery,
-    run: &Run,
-    forwarding: &Forwarding,
-) -> Result<(Option<GuestInterface>, ports::Inside)> {
-    let visit = netns::in_network(namespace.as_fd(), || {
-        let guest = if forwarding.splice_only {
-            configure_ns::bring_up_loopback()?;
-            None
-        } else {
-            Some(configure_ns::set_up(network, discovery, run.ns_mac)?)
-        };
-        let scope_id = guest.as_ref().map_or(0, |guest| guest.index);
-        let inside = ports::inside(forwarding, scope_id)?;
-        Ok((guest, inside))
-    });
-    fail("Couldn't switch to pasta namespaces", visit)?
-}
-
 /// Addresses that will be copied to the namespace.
 fn shared(network: &Network, discovery: &Discovery) -> Vec<IpAddr> {
     let copied =
@@ -236,8 +210,8 @@ fn shared(network: &Network, discovery: &Discovery) -> Vec<IpAddr> {
         .collect()
 }
 
-/// A family that the namespace turned out not to have is not offered.
-fn without_impossible(network: &mut Network, guest: &GuestInterface) {
+/// A family that the guest's namespace turned out not to have is not offered.
+fn without_impossible(network: &mut Network, guest: &Guest) {
     if !guest.ipv4 {
         network.stack.v4 = None;
     }
@@ -319,7 +293,7 @@ fn write_pid(file: Option<PidFile>, pid: u32) {
 /// The exit status for the end of a run.
 fn status(reason: ExitReason) -> Result<u8> {
     match reason {
-        ExitReason::Signal(_) | ExitReason::NamespaceGone => Ok(0),
+        ExitReason::Signal(_) | ExitReason::NamespaceGone | ExitReason::HypervisorGone => Ok(0),
         ExitReason::Child(status) => Ok(status),
         // The worker has said so.
         ExitReason::TapGone => Ok(1),

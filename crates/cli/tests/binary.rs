@@ -88,7 +88,10 @@ fn mistakes_are_one_line_each() {
         (PASTA, "-T ::1/80 true", "Listening address not allowed for -T ::1/80"),
         (PASST, "-f extra", "Extra non-option argument: extra"),
         (PASST, "-T none", "-T is for pasta mode only"),
-        (PASST, "-f", "passt mode is not available in this version"),
+        (PASST, "-f -F 99", "Could not move --fd descriptor: Bad file descriptor"),
+        (PASST, "-F -1", "Invalid -F: -1"),
+        (PASST, "--repair-path /x", "--repair-path is for vhost-user mode only"),
+        (PASTA, "-F 5", "-F is for passt / vhost-user mode only"),
     ] {
         let args: Vec<&str> = args.split(' ').collect();
         let (code, stdout, stderr) = run(program, &args);

@@ -19,6 +19,8 @@ pub(crate) enum Kind {
     Ping = 6,
     QuitWatch = 7,
     Tap = 9,
+    Stream = 10,
+    StreamListener = 11,
     Neighbours = 16,
     Configuration = 17,
     Client = 18,
@@ -75,6 +77,8 @@ impl Kind {
                 FlowKind::Ping => Self::Ping,
             },
             Token::Tap => Self::Tap,
+            Token::Stream => Self::Stream,
+            Token::StreamListener => Self::StreamListener,
             Token::Spliced(..) => Self::Spliced,
             Token::Relay(..) => Self::Udp,
             Token::TcpListener(_) => Self::TcpListener,
@@ -141,5 +145,6 @@ mod tests {
         assert_eq!(seen, [(1, 2), (1, 4)]);
         assert!(EVENT_KINDS[Kind::Neighbours as usize].starts_with("netlink"));
         assert!(EVENT_KINDS[Kind::Tap as usize].contains("tun"));
+        assert!(EVENT_KINDS[Kind::Stream as usize].starts_with("connected qemu"));
     }
 }

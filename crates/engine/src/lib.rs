@@ -20,7 +20,7 @@ mod worker;
 
 pub use counters::{EVENT_KINDS, Report, StatsReport};
 pub use forward::{Forwarding, Served};
-pub use guest::{GuestLink, TapLink};
+pub use guest::{Attachment, GuestLink, Hypervisor, TapLink};
 pub use host::{HostOptions, KernelHost};
 pub use listen::{ListenError, Listener, Opening, Place, Source, open_table};
 pub use namespace::Namespace;

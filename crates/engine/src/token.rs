@@ -24,8 +24,12 @@ impl Side {
 /// Whose descriptor is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Token {
-    /// The guest's link.
+    /// The guest's tap interface.
     Tap,
+    /// The socket of the guest's hypervisor.
+    Stream,
+    /// A hypervisor wants to connect.
+    StreamListener,
     /// Signals.
     Signals,
     /// The end of the namespace's file.
@@ -69,6 +73,8 @@ impl Token {
             Self::Child => return 4,
             Self::Neighbours => return 5,
             Self::Configuration => return 6,
+            Self::Stream => return 7,
+            Self::StreamListener => return 8,
             Self::Flow(id) => return id.to_cookie(),
             Self::Client(slot) => (CLIENT, slot),
             Self::TcpListener(slot) => (TCP_LISTENER, slot),
@@ -94,6 +100,8 @@ impl Token {
             (0, 4) => Self::Child,
             (0, 5) => Self::Neighbours,
             (0, 6) => Self::Configuration,
+            (0, 7) => Self::Stream,
+            (0, 8) => Self::StreamListener,
             (CLIENT, _) => Self::Client(slot),
             (TCP_LISTENER, _) => Self::TcpListener(slot),
             (UDP_LISTENER, _) => Self::UdpListener(slot),
@@ -116,6 +124,8 @@ mod tests {
         let flow = FlowId::from_cookie(3 << 60 | 77).unwrap();
         for token in [
             Token::Tap,
+            Token::Stream,
+            Token::StreamListener,
             Token::Signals,
             Token::Watch,
             Token::Child,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use stack::config::Config;
 use stack::flow::Secret;
-use stack::io::Readiness;
+use stack::io::{Gso, Readiness};
 use stack::time::Instant;
 use stack::{Io, Settings, Stack};
 use sys::clock;
@@ -16,12 +16,11 @@ use sys::epoll::{Epoll, Event, Events, Interest};
 use sys::netns::QuitWatch;
 use sys::process::Child;
 use sys::signal::{Signal, SignalFd};
-use sys::tun::Tap;
 use wire::ethernet::MacAddr;
 
 use crate::counters::{Counters, Kind, StatsReport};
 use crate::forward::{Forwarder, Forwarding};
-use crate::guest::{Capture, GuestLink, TapLink};
+use crate::guest::{Attachment, Capture, GuestLink};
 use crate::host::{HostOptions, KernelHost};
 use crate::neighbours::Neighbours;
 use crate::token::Token;
@@ -34,8 +33,8 @@ const BURST: usize = 32;
 /// What a worker is made of.
 #[derive(Debug)]
 pub struct Parts {
-    /// The guest's link; without one, only loopback traffic is forwarded.
-    pub tap: Option<Tap>,
+    /// Where the guest is; without one, only loopback traffic is forwarded.
+    pub guest: Attachment,
     /// MTU of the link, in bytes of IP packet.
     pub mtu: u16,
     /// What the guest is told and how addresses map.
@@ -71,6 +70,8 @@ pub enum ExitReason {
     NamespaceGone,
     /// The tap interface is gone, or its descriptor unusable.
     TapGone,
+    /// The hypervisor is gone, and there is to be no other.
+    HypervisorGone,
     /// Waiting for events failed.
     Failed(io::Error),
 }
@@ -146,9 +147,6 @@ impl Worker {
         let watch =
             |fd: BorrowedFd<'_>, token: Token| epoll.add(fd, token.to_cookie(), Interest::Read);
         watch(signals.as_fd(), Token::Signals)?;
-        if let Some(tap) = &parts.tap {
-            watch(tap.as_fd(), Token::Tap)?;
-        }
         if let Some(quit) = &parts.watch {
             watch(quit.as_fd(), Token::Watch)?;
         }
@@ -161,21 +159,16 @@ impl Worker {
         let now = monotonic();
         let (secret, settings) = (parts.secret, parts.settings);
         let forwarder = Forwarder::new(parts.forwarding, &epoll, secret, &settings, now)?;
-        let link = match parts.tap {
-            Some(tap) => {
-                let capture = parts.pcap.map(Capture::new);
-                GuestLink::Tap(Box::new(TapLink::new(tap, parts.mtu, capture)))
-            }
-            None => GuestLink::None,
-        };
+        let capture = parts.pcap.map(Capture::new);
+        let link = GuestLink::new(parts.guest, parts.mtu, capture, &epoll)?;
         let mut stack = Stack::new(parts.config, secret, settings, now);
         stack.set_targets(forwarder.targets());
         Ok(Self {
             forwarder,
+            input: link.read_buffer(),
             link,
             stack,
             host: KernelHost::new(epoll, parts.host),
-            input: TapLink::read_buffer(),
             signals,
             watch: parts.watch,
             child: parts.child,
@@ -215,9 +208,19 @@ impl Worker {
                 stack.neighbor_changed(&mut io, news.addr, news.mac.map(MacAddr));
             });
         }
+        if self.link.is_connected() {
+            self.meet_guest();
+        }
+        let mut io = Io { guest: &mut self.link, host: &mut self.host, now: self.now };
+        self.stack.end_of_burst(&mut io);
+    }
+
+    /// The guest is there: it is told and asked what is told and asked first, and whatever waited for it
+    /// goes on.
+    fn meet_guest(&mut self) {
         let mut io = Io { guest: &mut self.link, host: &mut self.host, now: self.now };
         self.stack.start(&mut io);
-        self.stack.end_of_burst(&mut io);
+        self.stack.on_link_ready();
     }
 
     /// How long to sleep: until the next deadline.
@@ -245,6 +248,11 @@ impl Worker {
                 Token::Tap => {
                     frames = true;
                     self.on_tap(&event)
+                }
+                Token::Stream => self.on_stream(&event),
+                Token::StreamListener => {
+                    self.on_hypervisor();
+                    None
                 }
                 Token::TcpListener(_)
                 | Token::UdpListener(_)
@@ -279,6 +287,9 @@ impl Worker {
             self.forwarder.poll(&mut self.stack, &mut io);
         }
         self.stack.end_of_burst(&mut io);
+        if let GuestLink::Stream(stream) = &mut self.link {
+            stream.watch_for_room(self.host.epoll());
+        }
         self.counters.report(self.now);
         self.tap_failed()
     }
@@ -288,7 +299,8 @@ impl Worker {
             let limit = self.burst.limit();
             let mut read = 0;
             while read < limit {
-                let Some(frame) = self.link.read(&mut self.input) else { break };
+                let GuestLink::Tap(tap) = &mut self.link else { break };
+                let Some(frame) = tap.read(&mut self.input) else { break };
                 read += 1;
                 let mut io = Io { guest: &mut self.link, host: &mut self.host, now: self.now };
                 self.stack.on_frame(&mut io, frame.bytes(&self.input), frame.gso);
@@ -303,10 +315,63 @@ impl Worker {
     }
 
     fn tap_failed(&self) -> Option<ExitReason> {
-        self.link.failure().map(|error| {
+        let GuestLink::Tap(tap) = &self.link else { return None };
+        tap.failure().map(|error| {
             log::debug!("tap: {error}");
             tap_gone()
         })
+    }
+
+    /// Somebody wants to connect as the guest's hypervisor.
+    fn on_hypervisor(&mut self) {
+        let GuestLink::Stream(stream) = &mut self.link else { return };
+        if stream.accept(self.host.epoll()) {
+            self.meet_guest();
+        }
+    }
+
+    fn on_stream(&mut self, event: &Event) -> Option<ExitReason> {
+        let GuestLink::Stream(stream) = &mut self.link else { return None };
+        if event.writable && stream.drain() {
+            self.stack.on_link_ready();
+        }
+        if event.readable || event.read_closed || event.hang_up || event.error {
+            return self.take_frames();
+        }
+        None
+    }
+
+    /// Takes what the hypervisor has sent, as far as one receive goes.
+    fn take_frames(&mut self) -> Option<ExitReason> {
+        let GuestLink::Stream(stream) = &mut self.link else { return None };
+        if !stream.receive(&mut self.input) {
+            return self.lose_hypervisor();
+        }
+        loop {
+            let GuestLink::Stream(stream) = &mut self.link else { return None };
+            match stream.next_frame(&self.input) {
+                Ok(Some(frame)) => {
+                    let mut io = Io { guest: &mut self.link, host: &mut self.host, now: self.now };
+                    self.stack.on_frame(&mut io, frame, Gso::None);
+                }
+                Ok(None) => return None,
+                Err(error) => {
+                    log::error!("Bad frame size from guest, resetting connection: {error}");
+                    return self.lose_hypervisor();
+                }
+            }
+        }
+    }
+
+    /// The hypervisor is gone. Flows live on: the next one is taken for the same guest.
+    fn lose_hypervisor(&mut self) -> Option<ExitReason> {
+        let GuestLink::Stream(stream) = &mut self.link else { return None };
+        stream.disconnect();
+        if stream.is_one_off() {
+            return Some(ExitReason::HypervisorGone);
+        }
+        self.on_hypervisor();
+        None
     }
 
     fn on_child(&self) -> Option<ExitReason> {

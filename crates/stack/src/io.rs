@@ -66,6 +66,14 @@ pub trait Guest {
 
     /// Hands over everything batched so far.
     fn flush(&mut self);
+
+    /// Whether the link takes nothing now and its owner will call [`Stack::on_link_ready`] when it does
+    /// again. A link that cannot tell refuses frames one by one, and is tried again.
+    ///
+    /// [`Stack::on_link_ready`]: crate::Stack::on_link_ready
+    fn is_full(&self) -> bool {
+        false
+    }
 }
 
 /// What `TCP_INFO` and `SO_MEMINFO` say about a host socket. Fields a kernel lacks are `None`.

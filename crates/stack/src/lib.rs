@@ -107,6 +107,8 @@ pub struct Stack<H: Host> {
     /// Unsolicited router advertisements, once [`Stack::start`] was called and if they are on.
     advertiser: Option<Advertiser>,
     seed: u64,
+    /// The link takes nothing; [`Stack::on_link_ready`] will tell of the end of that.
+    link_is_full: bool,
 }
 
 impl<H: Host> fmt::Debug for Stack<H> {
@@ -159,6 +161,7 @@ impl<H: Host> Stack<H> {
             },
             advertiser: None,
             seed: settings.seed,
+            link_is_full: false,
         }
     }
 
@@ -211,6 +214,14 @@ impl<H: Host> Stack<H> {
         self.layers.udp.flush(&mut cx);
         self.layers.tcp.end_of_burst(&mut cx);
         io.guest.flush();
+        self.link_is_full = io.guest.is_full();
+    }
+
+    /// A link that was full ([`Guest::is_full`]) takes frames again. What waited for that goes on at the
+    /// end of this burst, or with the next deadline.
+    pub fn on_link_ready(&mut self) {
+        self.link_is_full = false;
+        self.layers.tcp.on_link_ready();
     }
 
     /// The host accepted a connection for the guest, between `guest` and `peer` as the guest sees them:
@@ -281,8 +292,10 @@ impl<H: Host> Stack<H> {
     /// Does everything that is due at `io.now`.
     pub fn on_deadline<G: Guest>(&mut self, io: &mut Io<'_, G, H>) {
         let mut cx = cx!(self, io);
-        self.layers.udp.resume(&mut cx);
-        self.layers.pings.resume(&mut cx);
+        if !cx.guest.is_full() {
+            self.layers.udp.resume(&mut cx);
+            self.layers.pings.resume(&mut cx);
+        }
         if self.advertiser.as_mut().is_some_and(|advertiser| advertiser.poll(cx.now)) {
             announce::router(&mut cx);
         }
@@ -298,7 +311,8 @@ impl<H: Host> Stack<H> {
     /// When [`on_deadline`](Self::on_deadline) wants to be called next. A time in the past: at once.
     pub fn next_deadline(&self) -> Option<Instant> {
         let Layers { tcp, udp, pings, .. } = &self.layers;
-        if tcp.has_pending() || udp.has_pending() || pings.has_pending() {
+        let datagrams = udp.has_pending() || pings.has_pending();
+        if tcp.has_pending() || datagrams && !self.link_is_full {
             return Some(Instant::default());
         }
         let advertiser = self.advertiser.as_ref().map(Advertiser::next);

@@ -15,6 +15,8 @@ use rustix::time::Timespec;
 pub enum Interest {
     /// Readable, as long as it is (`EPOLLIN | EPOLLRDHUP`).
     Read,
+    /// Readable or writable, as long as it is (`EPOLLIN | EPOLLOUT | EPOLLRDHUP`).
+    ReadWrite,
     /// Every change to readable, urgent, writable or closed
     /// (`EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET`).
     Edges,
@@ -29,6 +31,7 @@ impl Interest {
         let edges = EventFlags::IN | EventFlags::PRI | EventFlags::RDHUP | EventFlags::ET;
         match self {
             Self::Read => EventFlags::IN | EventFlags::RDHUP,
+            Self::ReadWrite => EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP,
             Self::Edges => edges | EventFlags::OUT,
             Self::EdgesIn => edges,
         }

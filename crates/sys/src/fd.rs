@@ -1,10 +1,11 @@
 //! Descriptors a process starts with: the standard three, and what else it inherited.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 /// Makes sure that descriptors 0, 1 and 2 are open, so that nothing opened later takes the place
 /// of standard error and gets its messages. Missing ones become `/dev/null`.
@@ -21,6 +22,29 @@ pub fn ensure_standard() -> io::Result<()> {
         let _ = open("/dev/null", OFlags::RDWR, Mode::empty())?.into_raw_fd();
     }
     Ok(())
+}
+
+/// Takes over a descriptor that we inherited, by its number. It gets another one, above 2; what had the
+/// first is closed with the other inherited descriptors, or becomes `/dev/null` if it is a standard one.
+///
+/// # Errors
+/// `EBADF` if there is none.
+pub fn adopt(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_DUPFD_CLOEXEC takes no pointer; the descriptor returned is new and ours.
+    let adopted = unsafe {
+        match libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) {
+            -1 => return Err(io::Error::last_os_error()),
+            fd => OwnedFd::from_raw_fd(fd),
+        }
+    };
+    let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    match number {
+        0 => dup2_stdin(null)?,
+        1 => dup2_stdout(null)?,
+        2 => dup2_stderr(null)?,
+        _ => {}
+    }
+    Ok(adopted)
 }
 
 /// Closes every inherited descriptor above 2 except those in `keep` (`close_range(2)`).

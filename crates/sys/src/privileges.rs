@@ -7,10 +7,12 @@ use std::io;
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Gid, Uid, getegid, geteuid, set_dumpable_behavior};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
+    CapabilitySet, CapabilitySets, UnshareFlags, capabilities, clear_ambient_capability_set,
     remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
-    set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    set_thread_groups, set_thread_res_gid, set_thread_res_uid, unshare_unsafe,
 };
+
+use crate::netns::map_root_to;
 
 pub use accounts::nobody;
 
@@ -59,6 +61,24 @@ pub fn in_initial_user_namespace() -> io::Result<bool> {
 /// One line that maps the whole range onto itself.
 fn maps_everything(map: &str) -> bool {
     map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// Moves the process into a new user namespace, with all capabilities over that and none elsewhere, as
+/// user 0 and group 0 of it, which are the present ones outside. For single-threaded processes.
+///
+/// # Errors
+/// Those of `unshare(2)`.
+pub fn enter_new_user_namespace() -> io::Result<()> {
+    let outside = Identity::current();
+    // Whoever has changed users since it was started does not own its own files in /proc.
+    set_dumpable_behavior(DumpableBehavior::Dumpable)?;
+    // SAFETY: unshare_unsafe is about descriptor tables; CLONE_NEWUSER does not touch those.
+    unsafe { unshare_unsafe(UnshareFlags::NEWUSER) }?;
+    // Without maps we are nobody there, which will do.
+    if let Err(error) = map_root_to(outside) {
+        log::debug!("user namespace: {error}");
+    }
+    Ok(())
 }
 
 /// Whether the calling thread has `CAP_SYS_ADMIN` in its user namespace.

@@ -187,7 +187,7 @@ fn recv(socket: &OwnedFd, buf: &mut [u8], flags: libc::c_int) -> io::Result<usiz
 
 /// `sendmsg(2)` on a connected socket, without waiting and without `SIGPIPE`. `control` must come from
 /// [`cmsg`].
-fn send_message(fd: RawFd, bufs: &[IoSlice<'_>], control: &[u8]) -> io::Result<usize> {
+pub(crate) fn send_message(fd: RawFd, bufs: &[IoSlice<'_>], control: &[u8]) -> io::Result<usize> {
     send_message_to(fd, None, bufs, control)
 }
 

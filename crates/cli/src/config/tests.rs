@@ -283,7 +283,7 @@ fn missing_resolvers_are_noted() {
 
 #[test]
 fn namespaces() {
-    let run = |line: &str| Run::new(&said(line));
+    let run = |line: &str| Run::new(Mode::Pasta, &said(line));
     let path = |text: &str| UserNamespace::Path(text.into());
     let command = run("sh -c true");
     assert_eq!(command.target, Target::Command(vec!["sh".into(), "-c".into(), "true".into()]));
@@ -312,7 +312,7 @@ fn namespaces() {
 
 #[test]
 fn a_command_has_the_terminal_for_itself() {
-    let level = |line: &str| Run::new(&said(line)).level;
+    let level = |line: &str| Run::new(Mode::Pasta, &said(line)).level;
     assert_eq!(level("true"), LevelFilter::Warn);
     assert_eq!(level("12"), LevelFilter::Info);
     assert_eq!(level("-d true"), LevelFilter::Debug);

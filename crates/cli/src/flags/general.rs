@@ -1,6 +1,7 @@
 //! Process, logging, files.
 
 use super::{Action, Complete, Flag, Group, Modes};
+use crate::parse::Refusal;
 
 const BASE: Flag = Flag::LATER;
 
@@ -157,8 +158,15 @@ pub(super) const FLAGS: &[Flag] = &[
         modes: Modes::PASST,
         group: Group::Hypervisor,
         help: "Wait for the hypervisor on this socket",
+        man: "A UNIX domain stream socket is made at PATH and left in place at the end; one that nobody \
+              listens on any more is replaced. Undoes an earlier --fd.",
+        default: Some("the first of /tmp/passt_1.socket to /tmp/passt_64.socket that is free"),
         complete: Complete::File,
-        ..BASE
+        action: Action::Value(|said, given| {
+            said.socket = Some(given.socket_path("Invalid socket path")?);
+            said.fd = None;
+            Ok(())
+        }),
     },
     Flag {
         long: "vhost-user",
@@ -170,7 +178,10 @@ pub(super) const FLAGS: &[Flag] = &[
     Flag {
         long: "print-capabilities",
         group: Group::Hypervisor,
-        help: "Print the vhost-user capabilities and end",
+        help: "Print what this program can do and end",
+        man: "One JSON object on standard output: the type of device, the version, and what this build and \
+              this kernel can do.",
+        action: Action::Capabilities,
         ..BASE
     },
     Flag {
@@ -178,7 +189,13 @@ pub(super) const FLAGS: &[Flag] = &[
         metavar: Some("PATH"),
         group: Group::Hypervisor,
         help: "Wait for passt-repair on this socket",
-        complete: Complete::File,
+        man: "Only --repair-path none, which is the default without --vhost-user, is possible in this \
+              version.",
+        complete: Complete::Words(&["none"]),
+        action: Action::Value(|_, given| match given.is_none() {
+            true => Ok(()),
+            false => Err(Refusal::line("--repair-path is for vhost-user mode only")),
+        }),
         ..BASE
     },
     Flag {
@@ -199,8 +216,16 @@ pub(super) const FLAGS: &[Flag] = &[
         long: "fd",
         short: Some('F'),
         metavar: Some("FD"),
+        modes: Modes::PASST,
         group: Group::Hypervisor,
         help: "The hypervisor is connected to descriptor FD",
+        man: "The descriptor is inherited, and one end of a stream socket. Implies --one-off. Undoes an \
+              earlier --socket.",
+        action: Action::Value(|said, given| {
+            said.fd = Some(given.descriptor()?);
+            said.socket = None;
+            Ok(())
+        }),
         ..BASE
     },
     Flag {
@@ -209,6 +234,8 @@ pub(super) const FLAGS: &[Flag] = &[
         modes: Modes::PASST,
         group: Group::Hypervisor,
         help: "End when the hypervisor disconnects",
+        default: Some("wait for the next one, and keep connections for it"),
+        action: Action::Switch(|said| said.one_off = true),
         ..BASE
     },
 ];

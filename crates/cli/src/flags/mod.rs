@@ -125,6 +125,8 @@ pub enum Action {
     Help,
     /// Prints the version and ends.
     Version,
+    /// Prints what we can do and ends.
+    Capabilities,
     /// Known, and not available in this version.
     Later,
 }
@@ -307,7 +309,10 @@ mod tests {
         for flag in all() {
             let value = matches!(flag.action, Action::Value(_));
             assert!(!value || flag.takes_value(), "--{}", flag.long);
-            let switch = matches!(flag.action, Action::Switch(_) | Action::Help | Action::Version);
+            let switch = matches!(
+                flag.action,
+                Action::Switch(_) | Action::Help | Action::Version | Action::Capabilities
+            );
             assert!(!switch || !flag.takes_value(), "--{}", flag.long);
         }
     }

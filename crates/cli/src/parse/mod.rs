@@ -45,6 +45,8 @@ pub enum Request {
     Help,
     /// Print the version.
     Version,
+    /// Print what we can do.
+    Capabilities,
     /// Do the work.
     Run(Box<Said>),
 }
@@ -222,6 +224,7 @@ fn options(
             }
             Action::Help => return Ok(Some(Request::Help)),
             Action::Version => return Ok(Some(Request::Version)),
+            Action::Capabilities => return Ok(Some(Request::Capabilities)),
             Action::Later => {
                 return Err(Refusal::line(format!(
                     "{} is not available in this version",

@@ -105,6 +105,12 @@ impl<'a> Given<'a> {
             .ok_or_else(|| Refusal::line(format!("MTU {mtu} too large (max {MAX_MTU})")))
     }
 
+    /// Number of a descriptor.
+    pub fn descriptor(&self) -> Result<i32, Refusal> {
+        let wrong = format!("Invalid {}", self.option);
+        i32::try_from(self.number_up_to(&wrong, u64::MAX)?).map_err(|_| self.refusal(&wrong))
+    }
+
     /// A path of a possible length.
     pub fn path(&self, wrong: &str) -> Result<PathBuf, Refusal> {
         if self.value.is_empty() || self.value.len() > MAX_PATH {

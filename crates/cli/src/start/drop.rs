@@ -12,6 +12,8 @@ pub enum Stage {
     Bounding,
     /// Change to the user and group we run as. Needs capabilities to set ids and groups.
     Identity,
+    /// A user namespace of our own, in which that user is all there is: nothing of the host's belongs to it.
+    UserNamespace,
     /// No core dumps and no debuggers: our memory has the guest's traffic in it. Changing ids may
     /// reset this, so it comes after.
     Dumping,
@@ -21,9 +23,19 @@ pub enum Stage {
     Capabilities,
 }
 
-/// All stages, from first to last.
-pub const STAGES: [Stage; 5] =
+/// All stages of pasta, from first to last.
+pub const PASTA: [Stage; 5] =
     [Stage::Bounding, Stage::Identity, Stage::Dumping, Stage::NewPrivileges, Stage::Capabilities];
+
+/// All stages of passt, which needs no privilege over anybody's namespaces.
+pub const PASST: [Stage; 6] = [
+    Stage::Bounding,
+    Stage::Identity,
+    Stage::UserNamespace,
+    Stage::Dumping,
+    Stage::NewPrivileges,
+    Stage::Capabilities,
+];
 
 impl Stage {
     /// Takes the step. `identity` is whom to change to, if anybody.
@@ -34,6 +46,7 @@ impl Stage {
         match self {
             Self::Bounding => privileges::empty_bounding_set(),
             Self::Identity => identity.map_or(Ok(()), Identity::assume),
+            Self::UserNamespace => privileges::enter_new_user_namespace(),
             Self::Dumping => privileges::forbid_dumping(),
             Self::NewPrivileges => privileges::forbid_new_privileges(),
             Self::Capabilities => privileges::drop_capabilities(),
@@ -46,6 +59,7 @@ impl Stage {
         match self {
             Self::Bounding => "Couldn't empty bounding set",
             Self::Identity => "Couldn't change user",
+            Self::UserNamespace => "Couldn't create user namespace",
             Self::Dumping => "Couldn't forbid core dumps",
             Self::NewPrivileges => "Couldn't forbid new privileges",
             Self::Capabilities => "Couldn't drop capabilities",
@@ -62,10 +76,11 @@ pub fn in_namespace(identity: Option<Identity>, low_ports: bool) -> io::Result<(
     if low_ports && identity.is_some() {
         privileges::survive_change_of_user()?;
     }
-    STAGES.iter().try_for_each(|stage| match stage {
+    PASTA.iter().try_for_each(|stage| match stage {
         Stage::Capabilities if low_ports => privileges::keep_low_ports(),
         Stage::Bounding
         | Stage::Identity
+        | Stage::UserNamespace
         | Stage::Dumping
         | Stage::NewPrivileges
         | Stage::Capabilities => stage.take(identity),
@@ -76,15 +91,21 @@ pub fn in_namespace(identity: Option<Identity>, low_ports: bool) -> io::Result<(
 mod tests {
     use super::*;
 
-    fn place(stage: Stage) -> usize {
-        STAGES.iter().position(|other| *other == stage).unwrap()
-    }
-
     #[test]
     fn every_stage_has_what_it_needs() {
-        assert!(place(Stage::Bounding) < place(Stage::Identity));
-        assert!(place(Stage::Identity) < place(Stage::Capabilities));
-        assert!(place(Stage::Identity) < place(Stage::Dumping));
-        assert!(place(Stage::NewPrivileges) < place(Stage::Capabilities));
+        for stages in [&PASTA[..], &PASST[..]] {
+            let place = |stage| stages.iter().position(|other| *other == stage).unwrap();
+            assert!(place(Stage::Bounding) < place(Stage::Identity));
+            assert!(place(Stage::Identity) < place(Stage::Capabilities));
+            assert!(place(Stage::Identity) < place(Stage::Dumping));
+            assert!(place(Stage::NewPrivileges) < place(Stage::Capabilities));
+            if stages.contains(&Stage::UserNamespace) {
+                // It comes with all capabilities over itself, and its maps are written by a process
+                // that can be dumped.
+                assert!(place(Stage::Identity) < place(Stage::UserNamespace));
+                assert!(place(Stage::UserNamespace) < place(Stage::Dumping));
+                assert!(place(Stage::UserNamespace) < place(Stage::Capabilities));
+            }
+        }
     }
 }

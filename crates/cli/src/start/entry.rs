@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use sys::netlink::Netlink;
 
+use super::capabilities;
 use crate::config::Forwarding;
 use crate::parse::{self, Lookup, Request};
 use crate::said::Mode;
@@ -40,6 +41,7 @@ fn program(argv0: &str, args: impl Iterator<Item = OsString>) -> anyhow::Result<
     match request {
         Ok(Request::Help) => print(&help::text(mode, argv0)),
         Ok(Request::Version) => print(&version::text(mode.name())),
+        Ok(Request::Capabilities) => print(&capabilities::text()),
         Ok(Request::Run(said)) => {
             crate::log::start(crate::log::level(&said));
             let forwarding = match Forwarding::new(mode, &said, &System) {
@@ -49,10 +51,7 @@ fn program(argv0: &str, args: impl Iterator<Item = OsString>) -> anyhow::Result<
                     return Ok(1);
                 }
             };
-            match mode {
-                Mode::Passt => anyhow::bail!("passt mode is not available in this version"),
-                Mode::Pasta => return super::run(mode, &said, &forwarding),
-            }
+            return super::run(mode, &said, &forwarding);
         }
         Err(refusal) => {
             log::error!("{refusal}");

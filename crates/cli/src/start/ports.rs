@@ -1,17 +1,15 @@
 //! Forwarded ports: their sockets are made while there is privilege for it.
 
-use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use engine::{Forwarding, Listener, Namespace, Opening, Served, Source, open_table};
 use stack::forward::Splicing;
 use stack::rule::{Pif, Table};
 use sys::privileges::Identity;
 
-use super::{drop, fail, failure};
+use super::{drop, fail, socket};
 use crate::config;
 
 /// What is made on the host, before namespaces are entered.
@@ -22,6 +20,7 @@ pub(super) struct Outside {
 }
 
 /// What is made in the guest's namespace.
+#[derive(Default)]
 pub(super) struct Inside {
     listeners: Vec<Listener>,
     source: Option<Source>,
@@ -33,7 +32,7 @@ pub(super) fn outside(ports: &config::Forwarding, scope_id: u32) -> Result<Outsi
     Ok(Outside {
         listeners: open_table(Pif::Host, &ports.inbound, opening)?,
         source: source(ports)?,
-        configuration: ports.configuration.as_deref().map(listen).transpose()?,
+        configuration: ports.configuration.as_deref().map(socket::listen).transpose()?,
     })
 }
 
@@ -47,25 +46,6 @@ fn source(ports: &config::Forwarding) -> Result<Option<Source>> {
 /// Whether some rule follows what others listen on.
 fn follows(table: &Table) -> bool {
     table.rules().iter().any(|rule| rule.scan)
-}
-
-/// Opens the configuration socket.
-fn listen(path: &Path) -> Result<UnixListener> {
-    let shown = path.display();
-    let listener = match sys::unix::bind(path) {
-        Ok(listener) => listener,
-        Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            bail!("Socket path {shown} already in use");
-        }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            bail!("Socket path {shown} is taken by another kind of file");
-        }
-        Err(error) => {
-            return Err(failure(&format!("Failed to bind UNIX domain socket {shown}"), &error));
-        }
-    };
-    log::info!("UNIX domain socket bound at {shown}");
-    Ok(listener)
 }
 
 /// Listens in the guest's namespace, in which the calling thread is. `scope_id` is the guest's interface.
@@ -83,7 +63,7 @@ pub(super) fn together(
     ports: &config::Forwarding,
     (outside, inside): (Outside, Inside),
     (outside_scope, inside_scope): (u32, u32),
-    namespace: OwnedFd,
+    namespace: Option<OwnedFd>,
     identity: Option<Identity>,
 ) -> Result<Forwarding> {
     let served = |pif, table: &Table, caps, opened, scope_id| Served {
@@ -95,23 +75,28 @@ pub(super) fn together(
     };
     let low_ports = follows(&ports.outbound) || ports.configuration.is_some();
     let rules = !ports.inbound.is_empty() || !ports.outbound.is_empty();
-    let namespace = if rules || ports.configuration.is_some() {
-        let started = Namespace::start(namespace, move || drop::in_namespace(identity, low_ports));
-        Some(fail("Couldn't switch to pasta namespaces", started)?)
-    } else {
-        None
+    let has_namespace = namespace.is_some();
+    let namespace = match namespace.filter(|_| rules || ports.configuration.is_some()) {
+        Some(namespace) => {
+            let ready = move || drop::in_namespace(identity, low_ports);
+            let started = Namespace::start(namespace, ready);
+            Some(fail("Couldn't switch to pasta namespaces", started)?)
+        }
+        None => None,
     };
+    let mut tables = vec![served(
+        Pif::Host,
+        &ports.inbound,
+        ports.inbound_caps,
+        outside.listeners,
+        outside_scope,
+    )];
+    if has_namespace {
+        let caps = ports.outbound_caps;
+        tables.push(served(Pif::Splice, &ports.outbound, caps, inside.listeners, inside_scope));
+    }
     Ok(Forwarding {
-        tables: vec![
-            served(Pif::Host, &ports.inbound, ports.inbound_caps, outside.listeners, outside_scope),
-            served(
-                Pif::Splice,
-                &ports.outbound,
-                ports.outbound_caps,
-                inside.listeners,
-                inside_scope,
-            ),
-        ],
+        tables,
         splicing: Splicing {
             on: ports.splice,
             only: ports.splice_only,

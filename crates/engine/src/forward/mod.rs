@@ -176,6 +176,8 @@ impl Forwarder {
                 }
             }
             Token::Tap
+            | Token::Stream
+            | Token::StreamListener
             | Token::Signals
             | Token::Watch
             | Token::Child

@@ -2,8 +2,10 @@
 
 mod link;
 mod pcap;
+pub mod stream;
 mod tun;
 
-pub use link::GuestLink;
+pub use link::{Attachment, GuestLink};
 pub use pcap::Capture;
+pub use stream::{Hypervisor, StreamLink};
 pub use tun::{FrameIn, TapLink};

@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Result;
-use engine::{ExitReason, Forwarding, HostOptions, Parts, Worker};
+use engine::{Attachment, ExitReason, Forwarding, HostOptions, Parts, Worker};
 use stack::Settings;
 use stack::config::{Config, Ipv4Config, Ipv6Config, Services};
 use stack::flow::Secret;
@@ -82,7 +82,7 @@ impl World {
             tap
         });
         let parts = Parts {
-            tap: Some(tap.unwrap()),
+            guest: Attachment::Tap(tap.unwrap()),
             mtu: terms.mtu,
             config: Arc::new(config(terms.mtu)),
             secret: Secret::new([7; 16]),

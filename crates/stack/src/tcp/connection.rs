@@ -61,6 +61,9 @@ pub(super) struct Shared {
     pub(super) pool: SpillPool,
     /// Connections touched in this burst: ACKs, discards and data are settled at its end.
     pub(super) touched: Vec<FlowId>,
+    /// Connections that wait for room on the link: first those that got nothing of it when there was some
+    /// last, then the others.
+    pub(super) parked: [Vec<FlowId>; 2],
     pub(super) half_open: usize,
     pub(super) settings: super::Settings,
     /// Challenge ACKs sent in the current second (RFC 5961 7).
@@ -158,6 +161,8 @@ pub(super) struct Connection<S> {
     /// The socket holds data that the remote has not acknowledged: its room will grow.
     pub(super) room_may_grow: bool,
     pub(super) touched: bool,
+    /// In [`Shared::parked`].
+    pub(super) parked: bool,
 
     // Host to guest.
     /// Our initial sequence number.
@@ -271,6 +276,7 @@ impl<S> Connection<S> {
             quota: 0,
             room_may_grow: false,
             touched: false,
+            parked: false,
             iss,
             una: iss,
             nxt: iss,

@@ -102,6 +102,7 @@ impl<S: TcpSocket> Connections<S> {
             shared: Shared {
                 pool: SpillPool::default(),
                 touched: Vec::with_capacity(64),
+                parked: [Vec::new(), Vec::new()],
                 half_open: 0,
                 settings,
                 challenges: (0, 0),
@@ -171,6 +172,21 @@ impl<S: TcpSocket> Connections<S> {
             self.settle(cx, Some(id), verdict);
         }
         self.settling.clear();
+    }
+
+    /// The link takes frames again: whoever waited for that goes on with the end of this burst.
+    pub fn on_link_ready(&mut self) {
+        let parked = std::mem::take(&mut self.shared.parked);
+        for &id in parked.iter().flatten() {
+            let Some(connection) = self.table.get_mut(id) else { continue };
+            connection.parked = false;
+            connection.touch(&mut self.shared);
+        }
+        // The room stays ours.
+        self.shared.parked = parked.map(|mut ids| {
+            ids.clear();
+            ids
+        });
     }
 
     /// Readiness of a host socket.

@@ -88,6 +88,13 @@ impl<S: TcpSocket> Connection<S> {
             self.reset_both(cx);
             return Verdict::Remove;
         }
+        if cx.guest.is_full() {
+            // Nothing could be sent, and what is in flight may not even have got to the guest.
+            self.await_link(cx, shared, false);
+            self.rtt.back_off();
+            self.wait = Some((wait, cx.now + self.rtt.timeout(false)));
+            return Verdict::Keep;
+        }
         let verdict = match wait {
             Wait::Handshake | Wait::Link => self.push(cx, shared),
             Wait::Probe => {
@@ -157,8 +164,20 @@ impl<S: TcpSocket> Connection<S> {
         self.last_guest.max(self.asked) + KEEPALIVE
     }
 
-    /// The link took nothing: try again soon.
-    pub(super) fn retry_link(&mut self, now: Instant) {
-        self.wait = Some((Wait::Link, now + LINK_RETRY));
+    /// The link took nothing: go on when it says that it takes frames again, or else try again soon.
+    /// `served`: it took some of this connection in this turn.
+    pub(super) fn await_link<G: Guest, H: Host<Tcp = S>>(
+        &mut self,
+        cx: &Cx<'_, G, H>,
+        shared: &mut Shared,
+        served: bool,
+    ) {
+        if !cx.guest.is_full() {
+            self.wait = Some((Wait::Link, cx.now + LINK_RETRY));
+        } else if !self.parked {
+            self.parked = true;
+            let [hungry, fed] = &mut shared.parked;
+            (if served { fed } else { hungry }).push(self.id);
+        }
     }
 }

@@ -105,8 +105,12 @@ impl<S: TcpSocket> Connection<S> {
         cx: &mut Cx<'_, G, H>,
         shared: &mut Shared,
     ) -> Verdict {
-        if self.recover.is_some() && self.fill_holes(cx) == Sent::Failed {
-            return self.fail_to_guest(cx);
+        if self.recover.is_some() {
+            match self.fill_holes(cx) {
+                Sent::Failed => return self.fail_to_guest(cx),
+                Sent::LinkFull => self.await_link(cx, shared, false),
+                Sent::Bytes(_) | Sent::Drained | Sent::End => {}
+            }
         }
         let mut turn = FRAMES_PER_TURN;
         while let Some(len) = self.sendable() {
@@ -122,11 +126,13 @@ impl<S: TcpSocket> Connection<S> {
                 Sent::Bytes(_) => {}
                 Sent::Drained => break,
                 Sent::LinkFull => {
-                    self.retry_link(cx.now);
+                    self.await_link(cx, shared, turn + 1 < FRAMES_PER_TURN);
                     break;
                 }
                 Sent::End => {
-                    self.send_fin(cx);
+                    if !self.send_fin(cx) {
+                        self.await_link(cx, shared, turn + 1 < FRAMES_PER_TURN);
+                    }
                     break;
                 }
                 Sent::Failed => return self.fail_to_guest(cx),
@@ -285,14 +291,16 @@ impl<S: TcpSocket> Connection<S> {
         if len > mss { len - len % mss } else { len }
     }
 
-    /// Sends FIN alone.
-    fn send_fin<G: Guest, H: Host<Tcp = S>>(&mut self, cx: &mut Cx<'_, G, H>) {
+    /// Sends FIN alone. `false`: the link did not take it.
+    fn send_fin<G: Guest, H: Host<Tcp = S>>(&mut self, cx: &mut Cx<'_, G, H>) -> bool {
         let seq = self.fin.unwrap_or(self.nxt);
         let segment = self.outgoing(seq, TcpFlags::FIN, cx.now);
-        if emit::send_bare(cx, &self.key, &segment) {
+        let sent = emit::send_bare(cx, &self.key, &segment);
+        if sent {
             self.fin = Some(seq);
             self.sent(seq, 1);
         }
+        sent
     }
 
     /// Accounts for `len` sequence numbers from `seq` on, which went out with ACK and window.

@@ -95,8 +95,10 @@ impl<S: TcpSocket> Connection<S> {
         }
         if self.must_ack || settled || advanced || reopened {
             self.owes_ack = false;
-            self.must_ack = false;
-            self.send_ack(cx);
+            self.must_ack = !self.send_ack(cx) && cx.guest.is_full();
+            if self.must_ack {
+                self.await_link(cx, shared, false);
+            }
         }
         let behind = self.rcv_acked.before(self.rcv_nxt);
         if behind || self.window_is_tight() && self.room_may_grow && !self.guest_fin {
