@@ -8,6 +8,7 @@
 
 mod args;
 mod command;
+mod congestion;
 mod measure;
 mod peer;
 mod proc;
@@ -44,6 +45,12 @@ fn inner(args: &args::Args) -> Result<ExitCode> {
     // One row at a time with all its runs would put the peers' runs of one row close together,
     // which is what a ratio wants; rounds over all rows would only spread a noisy hour evenly.
     for row in &rows {
+        if row.kind != rows::Kind::StartUp {
+            if let Err(why) = rig.set_congestion(row.congestion) {
+                results.skip(row, &congestion::reason(row.congestion, &why));
+                continue;
+            }
+        }
         for run in 0..row.runs(args) {
             for &peer in peers.present.iter().filter(|&&peer| row.has(peer)) {
                 let sample = measure::measure(&rig, &peers, row, peer, args);

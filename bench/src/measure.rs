@@ -51,7 +51,6 @@ pub(crate) fn measure(
     if row.kind == Kind::StartUp {
         return start_up(peers, peer, args);
     }
-    rig.set_congestion(row.congestion)?;
     if peer != Peer::Veth {
         return Site::build(rig, peers, row, peer)?.run(row, args);
     }

@@ -2,6 +2,7 @@
 
 use crate::args::Args;
 use crate::peer::Peer;
+use std::collections::BTreeSet;
 
 /// Which way, seen from the namespace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -235,6 +236,12 @@ pub(crate) fn all() -> Vec<Row> {
     ]);
     rows.extend(forwarded(&other));
     rows
+}
+
+/// The congestion controls that the rows of this run set in their namespaces.
+pub(crate) fn congestions(args: &Args) -> BTreeSet<&'static str> {
+    let wanted = all().into_iter().filter(|row| args.wants(&row.name));
+    wanted.map(|row| row.congestion).collect()
 }
 
 /// The rows about forwarded ports. `other` makes one with the usual surroundings.
