@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: our pasta beside the packaged C pasta, slirp4netns and plain veth.
+//! `cargo xtask bench`: our pasta and passt beside the packaged C ones, slirp4netns and plain veth.
 //!
 //! The process that was started prepares the peers and then starts itself again as process 1 of
 //! private mount, network and PID namespaces: whatever happens, nothing outlives the run.
@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod bridge;
 mod command;
 mod congestion;
 mod measure;

@@ -38,7 +38,9 @@ pub(crate) fn outer(args: &Args) -> Result<ExitCode> {
         nix::unistd::geteuid().is_root(),
         "the benchmark builds network namespaces: run it as root"
     );
-    ensure!(args.load.exists(), "{} is not built", args.load.display());
+    for program in [&args.load, &args.bridge] {
+        ensure!(program.exists(), "{} is not built", program.display());
+    }
     install_tools();
     let mut why_no_c = String::new();
     if args.peers.contains(&Peer::C) {

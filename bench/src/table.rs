@@ -181,8 +181,9 @@ impl Results {
         for note in &peers.notes {
             let _ = writeln!(text, "{note}");
         }
-        text += "cpu: forwarder's seconds per GiB (TCP), microseconds per datagram (UDP). Medians \
-                 [least..greatest]; stalls and timeouts are sums over all runs.\n\n";
+        text += "cpu: forwarder's seconds per GiB (TCP), microseconds per datagram (UDP) or transaction \
+                 (RR, CRR). Medians [least..greatest]; stalls and timeouts are sums over all \
+                 runs.\n\n";
         text += &align(&lines);
         for (row, why) in &self.skipped {
             let _ = writeln!(text, "skipped: {row}: {why}");
