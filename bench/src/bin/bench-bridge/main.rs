@@ -152,7 +152,9 @@ fn forward(tap: &Tap, stream: &UnixStream) -> Result<()> {
         if !blocked || stream_is.contains(PollFlags::POLLOUT) {
             // What the guest's kernel had to say to the frames above is among them.
             collect(tap, &mut outgoing)?;
-            send(stream, &mut outgoing)?;
+            if send(stream, &mut outgoing)? == Next::End {
+                return Ok(());
+            }
         }
     }
 }
@@ -193,17 +195,16 @@ fn collect(tap: &Tap, outgoing: &mut Outgoing) -> Result<()> {
 }
 
 /// Sends as much as the stream takes.
-fn send(mut stream: &UnixStream, outgoing: &mut Outgoing) -> Result<()> {
+fn send(mut stream: &UnixStream, outgoing: &mut Outgoing) -> Result<Next> {
     while !outgoing.waiting().is_empty() {
         match stream.write(outgoing.waiting()) {
             Ok(len) => outgoing.sent(len),
             Err(e) if is_later(&e) => break,
-            // The end is seen where it is read.
-            Err(e) if e.kind() == ErrorKind::BrokenPipe => break,
+            Err(e) if e.kind() == ErrorKind::BrokenPipe => return Ok(Next::End),
             Err(e) => return Err(e).context("sending to the stream"),
         }
     }
-    Ok(())
+    Ok(Next::GoOn)
 }
 
 fn is_later(e: &io::Error) -> bool {
