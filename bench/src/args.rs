@@ -15,13 +15,14 @@ Usage: cargo xtask bench [OPTIONS]          (as root)
   --secs S          length of a timed run (default 3)
   --rows A,B,...    only rows whose name contains one of these words; a word of the form A+B
                     wants both parts
-  --peers A,B,...   only these of pasta, c, slirp4netns, veth
+  --peers A,B,...   only these of pasta, c, slirp4netns, veth; in rows of streams, pasta is our passt
   --sid DIR         the Debian sid tree with the C pasta (default: sid in the target directory)
   --out DIR         where table and raw figures are kept (default: bench in the target directory)
   --list            names of the rows
   -h, --help        this text
 
-Environment: PASTA_BIN, the pasta to measure (default: the one built beside this program).
+Environment: PASTA_BIN, the pasta to measure (default: the one built beside this program); passt is the
+program of that name in the same directory.
 ";
 
 /// What was asked for.
@@ -36,6 +37,7 @@ pub(crate) struct Args {
     pub(crate) out: PathBuf,
     pub(crate) pasta: PathBuf,
     pub(crate) load: PathBuf,
+    pub(crate) bridge: PathBuf,
     pub(crate) list: bool,
     pub(crate) help: bool,
 }
@@ -55,6 +57,7 @@ pub(crate) fn parse() -> Result<Args> {
         out: target.join("bench"),
         pasta: std::env::var_os("PASTA_BIN").map_or_else(|| built.join("pasta"), PathBuf::from),
         load: built.join("bench-load"),
+        bridge: built.join("bench-bridge"),
         list: false,
         help: false,
     };

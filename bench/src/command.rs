@@ -84,7 +84,7 @@ impl Drop for Running {
 #[derive(Debug)]
 pub(crate) struct Talking {
     /// Ends it with this value.
-    _running: Running,
+    running: Running,
     input: Option<ChildStdin>,
     lines: Receiver<String>,
 }
@@ -104,7 +104,17 @@ impl Talking {
                 }
             }
         });
-        Ok(Self { _running: Running(child), input, lines })
+        Ok(Self { running: Running(child), input, lines })
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.running.id()
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn alive(&mut self) -> bool {
+        self.running.alive()
     }
 
     /// Says one line.

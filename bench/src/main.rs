@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: our pasta beside the packaged C pasta, slirp4netns and plain veth.
+//! `cargo xtask bench`: our pasta and passt beside the packaged C ones, slirp4netns and plain veth.
 //!
 //! The process that was started prepares the peers and then starts itself again as process 1 of
 //! private mount, network and PID namespaces: whatever happens, nothing outlives the run.
@@ -7,7 +7,9 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod bridge;
 mod command;
+mod congestion;
 mod measure;
 mod peer;
 mod proc;
@@ -44,6 +46,12 @@ fn inner(args: &args::Args) -> Result<ExitCode> {
     // One row at a time with all its runs would put the peers' runs of one row close together,
     // which is what a ratio wants; rounds over all rows would only spread a noisy hour evenly.
     for row in &rows {
+        if row.kind != rows::Kind::StartUp {
+            if let Err(why) = rig.set_congestion(row.congestion) {
+                results.skip(row, &congestion::reason(row.congestion, &why));
+                continue;
+            }
+        }
         for run in 0..row.runs(args) {
             for &peer in peers.present.iter().filter(|&&peer| row.has(peer)) {
                 let sample = measure::measure(&rig, &peers, row, peer, args);

@@ -1,11 +1,12 @@
 //! One measurement: a fresh namespace, a fresh forwarder, a server outside, a client inside.
 
 use crate::args::Args;
+use crate::bridge::Bridge;
 use crate::command::{self, Running, Talking, words};
 use crate::peer::{Peer, Peers, Setting};
 use crate::proc;
 use crate::rig::{self, Guest, HOST, LINK_MTU, OUTSIDE, PORT, Rig};
-use crate::rows::{Kind, Path, Row, Way};
+use crate::rows::{Kind, Medium, Path, Row, Way};
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -30,7 +31,7 @@ const IDLE: Duration = Duration::from_secs(6);
 pub(crate) struct Sample {
     /// In the row's unit.
     pub(crate) value: f64,
-    /// CPU seconds of the forwarder per GiB (TCP), or microseconds per datagram (UDP).
+    /// CPU seconds of the forwarder per GiB (TCP), or microseconds per datagram (UDP) or transaction.
     pub(crate) cpu: Option<f64>,
     /// Seconds without a byte.
     pub(crate) stalls: u64,
@@ -51,7 +52,6 @@ pub(crate) fn measure(
     if row.kind == Kind::StartUp {
         return start_up(peers, peer, args);
     }
-    rig.set_congestion(row.congestion)?;
     if peer != Peer::Veth {
         return Site::build(rig, peers, row, peer)?.run(row, args);
     }
@@ -76,25 +76,37 @@ struct Site<'a> {
     rig: &'a Rig,
     peers: &'a Peers,
     forwarder: Option<Running>,
+    bridge: Option<Bridge>,
     guest: Option<Guest>,
     path: Path,
 }
 
 impl<'a> Site<'a> {
     fn build(rig: &'a Rig, peers: &'a Peers, row: &Row, peer: Peer) -> Result<Self> {
-        let mut site = Self { rig, peers, forwarder: None, guest: None, path: row.path };
+        let mut site =
+            Self { rig, peers, forwarder: None, bridge: None, guest: None, path: row.path };
         if peer != Peer::Veth {
             let guest = Guest::new(row.congestion)?;
             let defaults = matches!(row.kind, Kind::IdleCpu { defaults: true, .. });
             let setting = Setting { mtu: row.mtu, defaults, path: row.path };
-            site.forwarder = Some(peers.start(peer, &guest, setting)?);
+            site.forwarder = Some(match row.medium {
+                Medium::Tap => peers.start(peer, &guest, setting)?,
+                Medium::Stream => {
+                    let socket = Bridge::socket();
+                    let passt = peers.start_passt(peer, setting, &socket)?;
+                    site.bridge = Some(Bridge::start(&peers.bridge, &guest, row.mtu, &socket)?);
+                    passt
+                }
+            });
             site.guest = Some(guest);
         }
         Ok(site)
     }
 
     fn run(&mut self, row: &Row, args: &Args) -> Result<Sample> {
-        let before = proc::trouble(self.near())?;
+        let watched = self.watched();
+        let before = proc::trouble(watched)?;
+        let bridge_before = self.bridge_cpu();
         let mut sample = match row.kind {
             Kind::Tcp { way, streams } => self.tcp(way, streams, args.window)?,
             Kind::RoundTrip { udp } => self.round_trip(udp, args.window)?,
@@ -114,7 +126,13 @@ impl<'a> Site<'a> {
         };
         let alive = self.forwarder.as_mut().is_none_or(Running::alive);
         ensure!(alive, "the forwarder ended during the run ({})", sample.detail);
-        sample.trouble = proc::trouble(self.near())?;
+        if let Some(bridge) = &mut self.bridge {
+            bridge.check().context(sample.detail.clone())?;
+            // Where this comes near the time of the run, the bridge is what limits the rate.
+            let used = self.bridge_cpu() - bridge_before;
+            sample.detail += &format!(" bridge_cpu_s={:.3}", used.as_secs_f64());
+        }
+        sample.trouble = proc::trouble(watched)?;
         for (name, value) in &mut sample.trouble {
             *value = value.saturating_sub(before.get(name).copied().unwrap_or(0));
         }
@@ -151,12 +169,22 @@ impl<'a> Site<'a> {
         self.client_place().0.unwrap_or_else(std::process::id)
     }
 
+    /// A process in the network namespace whose counters are of interest: the guest's, whoever began, where
+    /// it stands for a virtual machine.
+    fn watched(&self) -> u32 {
+        self.inside().filter(|_| self.bridge.is_some()).unwrap_or_else(|| self.near())
+    }
+
     fn forwarder(&self) -> Result<u32> {
         Ok(self.forwarder.as_ref().context("no forwarder")?.id())
     }
 
     fn cpu(&self) -> Duration {
         self.forwarder.as_ref().map_or(Duration::ZERO, |running| proc::cpu(running.id()))
+    }
+
+    fn bridge_cpu(&self) -> Duration {
+        self.bridge.as_ref().map_or(Duration::ZERO, |bridge| proc::cpu(bridge.id()))
     }
 
     /// The load generator as a client.
@@ -207,24 +235,37 @@ impl<'a> Site<'a> {
 
     fn round_trip(&self, udp: bool, window: Duration) -> Result<Sample> {
         let cpu = Some(0);
-        if let Some(forwarder) = &self.forwarder {
-            for pid in proc::family(forwarder.id()) {
-                command::sh(&format!("taskset --all-tasks --cpu-list --pid 0 {pid}"))?;
-            }
+        let forwarder = self.forwarder.as_ref().map(Running::id);
+        let moving = forwarder.into_iter().chain(self.bridge.as_ref().map(Bridge::id));
+        for pid in moving.flat_map(proc::family) {
+            command::sh(&format!("taskset --all-tasks --cpu-list --pid 0 {pid}"))?;
         }
+        let before = self.cpu();
         let (near, _) = self.ask(if udp { "rr --udp" } else { "rr" }, window, cpu)?;
-        Ok(Sample { value: number(&near, "p50_ns")? / 1000.0, detail: near, ..Sample::default() })
+        Ok(Sample {
+            value: number(&near, "p50_ns")? / 1000.0,
+            cpu: self.cpu_per_operation(before, &near)?,
+            detail: near,
+            ..Sample::default()
+        })
     }
 
     fn connections(&self, window: Duration) -> Result<Sample> {
         let before = self.cpu();
         let (near, _) = self.ask("crr", window, None)?;
-        let used = (self.cpu() - before).as_secs_f64() * 1e6 / number(&near, "ops")?.max(1.0);
         Ok(Sample {
             value: number(&near, "ops")? / number(&near, "secs")?,
-            detail: format!("{near} cpu_us_per_op={used:.1}"),
+            cpu: self.cpu_per_operation(before, &near)?,
+            detail: near,
             ..Sample::default()
         })
+    }
+
+    /// Microseconds that the forwarder has run since `before`, for each operation of a client's report.
+    fn cpu_per_operation(&self, before: Duration, report: &str) -> Result<Option<f64>> {
+        let used = (self.cpu() - before).as_secs_f64() * 1e6;
+        let operations = number(report, "ops")?.max(1.0);
+        Ok(self.forwarder.as_ref().map(|_| used / operations))
     }
 
     fn udp(&self, way: Way, rate: u32, gso: bool, window: Duration) -> Result<Sample> {

@@ -4,10 +4,11 @@ use crate::args::Args;
 use crate::command::{self, Running, words};
 use crate::proc;
 use crate::rig::{Guest, PORT};
-use crate::rows::Path;
+use crate::rows;
 use crate::setup::{WHY_NO_C, which};
 use anyhow::{Result, bail, ensure};
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -60,12 +61,14 @@ pub(crate) struct Peers {
     pub(crate) present: Vec<Peer>,
     /// Name and version, or why it is missing: one line each, for the table's head.
     pub(crate) notes: Vec<String>,
-    /// Our pasta.
+    /// Our pasta; our passt is beside it.
     pub(crate) pasta: PathBuf,
     /// The Debian sid tree.
     pub(crate) sid: PathBuf,
     /// The load generator.
     pub(crate) load: PathBuf,
+    /// What joins a namespace to passt.
+    pub(crate) bridge: PathBuf,
 }
 
 /// How a forwarder is to be started.
@@ -77,7 +80,7 @@ pub(crate) struct Setting {
     /// otherwise.
     pub(crate) defaults: bool,
     /// The way of the traffic.
-    pub(crate) path: Path,
+    pub(crate) path: rows::Path,
 }
 
 impl Peers {
@@ -89,6 +92,7 @@ impl Peers {
             pasta: args.pasta.clone(),
             sid: args.sid.clone(),
             load: args.load.clone(),
+            bridge: args.bridge.clone(),
         };
         for &peer in &args.peers {
             match peers.version(peer) {
@@ -142,6 +146,37 @@ impl Peers {
         }
     }
 
+    /// Starts the passt of this peer with a socket at `socket`, and waits until that is there.
+    pub(crate) fn start_passt(
+        &self,
+        peer: Peer,
+        setting: Setting,
+        socket: &Path,
+    ) -> Result<Running> {
+        let Some(pasta) = self.program(peer) else { bail!("{} has no passt", peer.name()) };
+        let passt = pasta.with_file_name("passt");
+        ensure!(passt.exists(), "there is no {}", passt.display());
+        let mut command = self.runner(peer);
+        command.arg(passt).args(["-f", "-q", "-m", &setting.mtu.to_string(), "-s"]).arg(socket);
+        let inbound = setting.path == rows::Path::In;
+        let ports = if inbound { PORT.to_string() } else { String::from("none") };
+        command.args(["-t", &ports, "-u", &ports]);
+        // A file, as nobody would empty a pipe.
+        let said = socket.with_extension("log");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&said)?);
+        let mut running = Running(command.spawn()?);
+        let start = Instant::now();
+        while !socket.exists() {
+            if !running.alive() {
+                let said = fs::read_to_string(&said)?;
+                bail!("{}: passt ended while it started: {}", peer.name(), said.trim());
+            }
+            ensure!(start.elapsed() < START, "{}: passt made no socket", peer.name());
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(running)
+    }
+
     /// Starts a forwarder for `guest` and waits until the guest is configured.
     pub(crate) fn start(&self, peer: Peer, guest: &Guest, setting: Setting) -> Result<Running> {
         let mut command = self.runner(peer);
@@ -150,9 +185,9 @@ impl Peers {
         if let Some(program) = self.program(peer) {
             command.arg(program).args(["-f", "-q", "--config-net", "-m", &mtu]);
             let (inbound, outbound) = match setting.path {
-                Path::Out => (false, false),
-                Path::In | Path::SpliceIn => (true, false),
-                Path::SpliceOut => (false, true),
+                rows::Path::Out => (false, false),
+                rows::Path::In | rows::Path::SpliceIn => (true, false),
+                rows::Path::SpliceOut => (false, true),
             };
             let port = PORT.to_string();
             for (options, used) in [(["-t", "-u"], inbound), (["-T", "-U"], outbound)] {

@@ -106,6 +106,14 @@ pub(crate) fn frames(pid: u32) -> (u64, u64) {
     sum
 }
 
+/// Frames for which there was no room in the queues of the interfaces of a process's network namespace.
+pub(crate) fn dropped(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap_or_default();
+    let interfaces = text.lines().skip(2).filter_map(|line| line.split_once(':'));
+    let sent = interfaces.filter_map(|(_, rest)| rest.split_ascii_whitespace().nth(11));
+    sent.filter_map(|dropped| dropped.parse::<u64>().ok()).sum()
+}
+
 /// Whether a process's network namespace has an IPv4 default route.
 pub(crate) fn has_default_route(pid: u32) -> bool {
     let text = fs::read_to_string(format!("/proc/{pid}/net/route")).unwrap_or_default();

@@ -22,6 +22,13 @@ pub(crate) const OUTSIDE: &str = "203.0.113.10";
 /// The host's own address.
 pub(crate) const HOST: &str = "203.0.113.2";
 
+/// The host's addresses, which a forwarder gives its guest.
+pub(crate) const ADDRESSES: [&str; 2] = ["203.0.113.2/24", "2001:db8:51::2/64"];
+/// Gateways of the host.
+pub(crate) const GATEWAYS: [&str; 2] = ["203.0.113.1", "2001:db8:51::10"];
+/// A place in this mount namespace alone where every user may make files.
+pub(crate) const SCRATCH: &str = "/run/bench";
+
 /// Host and outside.
 #[derive(Debug)]
 pub(crate) struct Rig {
@@ -38,6 +45,8 @@ impl Rig {
             "mknod /dev/net/tun c 10 200",
             "chmod 666 /dev/net/tun",
             "ip link set lo up",
+            "mount -t tmpfs -o mode=755 run /run",
+            "mkdir --mode=1777 /run/bench",
         ] {
             sh(line)?;
         }
@@ -56,11 +65,11 @@ impl Rig {
             sh(&format!("nsenter --target {pid} --net {line}"))?;
         }
         for line in [
-            "ip addr add 203.0.113.2/24 dev eth0",
-            "ip addr add 2001:db8:51::2/64 dev eth0 nodad",
+            &format!("ip addr add {} dev eth0", ADDRESSES[0]),
+            &format!("ip addr add {} dev eth0 nodad", ADDRESSES[1]),
             "ip link set eth0 up",
-            "ip route add default via 203.0.113.1",
-            "ip -6 route add default via 2001:db8:51::10",
+            &format!("ip route add default via {}", GATEWAYS[0]),
+            &format!("ip -6 route add default via {}", GATEWAYS[1]),
         ] {
             sh(line)?;
         }

@@ -2,6 +2,7 @@
 
 use crate::args::Args;
 use crate::peer::Peer;
+use std::collections::BTreeSet;
 
 /// Which way, seen from the namespace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,6 +44,15 @@ impl Path {
     }
 }
 
+/// By what frames get from the namespace to the forwarder.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Medium {
+    /// A tap interface of the forwarder's: pasta.
+    Tap,
+    /// A stream socket with a bridge at its other end, in place of a virtual machine: passt.
+    Stream,
+}
+
 /// What a row measures.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
@@ -79,7 +89,7 @@ pub(crate) struct Target {
     pub(crate) max_c: Option<f64>,
     pub(crate) min_veth: Option<f64>,
     pub(crate) max: Option<f64>,
-    /// CPU per GiB, or per datagram, against C.
+    /// CPU per GiB, datagram or transaction, against C.
     pub(crate) max_cpu_c: Option<f64>,
     /// Whether a stall or a TCP timeout in any run of ours misses the target.
     pub(crate) no_stalls: bool,
@@ -91,6 +101,7 @@ pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) kind: Kind,
     pub(crate) path: Path,
+    pub(crate) medium: Medium,
     pub(crate) mtu: u32,
     pub(crate) congestion: &'static str,
     pub(crate) unit: &'static str,
@@ -130,6 +141,9 @@ impl Row {
     }
 
     fn means_something(&self, peer: Peer) -> bool {
+        if self.medium == Medium::Stream {
+            return matches!(peer, Peer::Ours | Peer::C);
+        }
         match self.kind {
             Kind::Tcp { .. }
             | Kind::RoundTrip { .. }
@@ -162,6 +176,7 @@ fn tcp(way: Way, mtu: u32, streams: u32, congestion: &'static str) -> Row {
         name: format!("tcp {} {mtu} {streams}s {congestion}", way.name()),
         kind: Kind::Tcp { way, streams },
         path: Path::Out,
+        medium: Medium::Tap,
         mtu,
         congestion,
         unit: "Gbit/s",
@@ -185,6 +200,7 @@ pub(crate) fn all() -> Vec<Row> {
         name: name.to_owned(),
         kind,
         path: Path::Out,
+        medium: Medium::Tap,
         mtu: 65_520,
         congestion: "cubic",
         unit,
@@ -234,7 +250,14 @@ pub(crate) fn all() -> Vec<Row> {
         other("start-up --config-net true", Kind::StartUp, "ms", at_most_c(0.25)),
     ]);
     rows.extend(forwarded(&other));
+    rows.extend(streamed(&other));
     rows
+}
+
+/// The congestion controls that the rows of this run set in their namespaces.
+pub(crate) fn congestions(args: &Args) -> BTreeSet<&'static str> {
+    let wanted = all().into_iter().filter(|row| args.wants(&row.name));
+    wanted.map(|row| row.congestion).collect()
 }
 
 /// The rows about forwarded ports. `other` makes one with the usual surroundings.
@@ -276,6 +299,37 @@ fn forwarded(other: &dyn Fn(&str, Kind, &'static str, Target) -> Row) -> Vec<Row
         let target = Target { max: Some(1.0), ..none };
         let kind = Kind::IdleCpu { flows, defaults: true };
         add(path, &format!("idle cpu defaults {flows} flows"), kind, "ms/s", target);
+    }
+    rows
+}
+
+/// The rows about passt and its stream socket. `other` makes one with the usual surroundings.
+fn streamed(other: &dyn Fn(&str, Kind, &'static str, Target) -> Row) -> Vec<Row> {
+    let none = Target { no_stalls: true, ..Target::default() };
+    let mut rows = Vec::new();
+    let mut add = |name: &str, path: Path, mtu, kind, unit, target| {
+        let row = other(&format!("stream {name}"), kind, unit, target);
+        rows.push(Row { path, mtu, medium: Medium::Stream, ..row });
+    };
+    for way in [Way::Out, Way::In] {
+        for (mtu, ratio) in [(65_520, 1.0), (9_000, 1.3), (1_500, 1.3)] {
+            for streams in [1, 4] {
+                let target = Target { min_c: Some(ratio), max_cpu_c: Some(0.9), ..none };
+                let name = format!("tcp {} {streams}s {mtu}", way.name());
+                let kind = Kind::Tcp { way, streams };
+                add(&name, Path::Out, mtu, kind, "Gbit/s", target);
+            }
+        }
+    }
+    for path in [Path::Out, Path::In] {
+        let way = path.name();
+        for (name, udp) in [("rr tcp", false), ("rr udp", true)] {
+            let target = Target { max_cpu_c: Some(0.9), ..none };
+            let kind = Kind::RoundTrip { udp };
+            add(&format!("{name} one cpu{way}"), path, 65_520, kind, "µs p50", target);
+        }
+        let target = Target { min_c: Some(1.2), ..none };
+        add(&format!("crr 16 in flight{way}"), path, 65_520, Kind::Connections, "conn/s", target);
     }
     rows
 }

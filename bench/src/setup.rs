@@ -1,10 +1,9 @@
 //! What happens before the private namespaces are entered.
 
 use crate::args::Args;
-use crate::command;
 use crate::peer::Peer;
+use crate::{command, congestion, rows};
 use anyhow::{Context as _, Result, ensure};
-use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,8 +13,6 @@ use testkit::debian;
 const INNER: &str = "BENCH_INSIDE_RIG";
 /// Why the C pasta is missing, for the table.
 pub(crate) const WHY_NO_C: &str = "BENCH_WHY_NO_C";
-/// Congestion controls a namespace may use, machine-wide.
-const ALLOWED: &str = "/proc/sys/net/ipv4/tcp_allowed_congestion_control";
 /// Programs the rig and the peers need, and the Debian packages that bring them.
 const TOOLS: [(&str, &str); 4] = [
     ("ip", "iproute2"),
@@ -41,7 +38,9 @@ pub(crate) fn outer(args: &Args) -> Result<ExitCode> {
         nix::unistd::geteuid().is_root(),
         "the benchmark builds network namespaces: run it as root"
     );
-    ensure!(args.load.exists(), "{} is not built", args.load.display());
+    for program in [&args.load, &args.bridge] {
+        ensure!(program.exists(), "{} is not built", program.display());
+    }
     install_tools();
     let mut why_no_c = String::new();
     if args.peers.contains(&Peer::C) {
@@ -49,7 +48,7 @@ pub(crate) fn outer(args: &Args) -> Result<ExitCode> {
             why_no_c = format!("{e:#}");
         }
     }
-    let _cubic = AllowCubic::new().context("cannot allow cubic")?;
+    let (_allowed, why_not) = congestion::allow(&rows::congestions(args));
     // Neither unshare nor anything below outlives this process, however it ends.
     let status = command::words("setpriv --pdeathsig KILL unshare")
         .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"])
@@ -58,6 +57,7 @@ pub(crate) fn outer(args: &Args) -> Result<ExitCode> {
         .args(std::env::args_os().skip(1))
         .env(INNER, "1")
         .env(WHY_NO_C, why_no_c)
+        .env(congestion::WHY_NOT, why_not)
         .status()
         .context("cannot run unshare")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -81,30 +81,6 @@ fn install_tools() {
         command.env("DEBIAN_FRONTEND", "noninteractive");
         if let Err(e) = command::output(command, Duration::from_secs(300)) {
             eprintln!("bench: {e:#}");
-        }
-    }
-}
-
-/// Lets namespaces use cubic for as long as this value lives. A killed run leaves cubic allowed.
-struct AllowCubic {
-    before: Option<String>,
-}
-
-impl AllowCubic {
-    fn new() -> Result<Self> {
-        let before = fs::read_to_string(ALLOWED)?;
-        if before.split_ascii_whitespace().any(|name| name == "cubic") {
-            return Ok(Self { before: None });
-        }
-        fs::write(ALLOWED, format!("{} cubic", before.trim()))?;
-        Ok(Self { before: Some(before) })
-    }
-}
-
-impl Drop for AllowCubic {
-    fn drop(&mut self) {
-        if let Some(before) = &self.before {
-            let _ = fs::write(ALLOWED, before);
         }
     }
 }

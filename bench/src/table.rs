@@ -25,6 +25,8 @@ pub(crate) struct Results {
     dir: PathBuf,
     raw: File,
     runs: BTreeMap<(String, Peer), Runs>,
+    /// Rows that cannot be measured on this machine, and why.
+    skipped: Vec<(String, String)>,
 }
 
 impl Results {
@@ -34,7 +36,7 @@ impl Results {
         let path = args.out.join("raw.tsv");
         let mut raw = File::create(&path).with_context(|| path.display().to_string())?;
         writeln!(raw, "row\tpeer\trun\tvalue\tunit\tcpu\tstalls\ttrouble\tdetail")?;
-        Ok(Self { dir: args.out.clone(), raw, runs: BTreeMap::new() })
+        Ok(Self { dir: args.out.clone(), raw, runs: BTreeMap::new(), skipped: Vec::new() })
     }
 
     /// Takes what one run gave, and says so on standard error.
@@ -73,6 +75,12 @@ impl Results {
             }
         }
         Ok(())
+    }
+
+    /// Notes that a row cannot be measured here, and says so on standard error.
+    pub(crate) fn skip(&mut self, row: &Row, why: &str) {
+        eprintln!("bench: {}: SKIPPED: {why}", row.name);
+        self.skipped.push((row.name.clone(), why.to_owned()));
     }
 
     /// Keeps the table beside the raw figures.
@@ -173,9 +181,13 @@ impl Results {
         for note in &peers.notes {
             let _ = writeln!(text, "{note}");
         }
-        text += "cpu: forwarder's seconds per GiB (TCP), microseconds per datagram (UDP). Medians \
-                 [least..greatest]; stalls and timeouts are sums over all runs.\n\n";
+        text += "cpu: forwarder's seconds per GiB (TCP), microseconds per datagram (UDP) or transaction \
+                 (RR, CRR). Medians [least..greatest]; stalls and timeouts are sums over all \
+                 runs.\n\n";
         text += &align(&lines);
+        for (row, why) in &self.skipped {
+            let _ = writeln!(text, "skipped: {row}: {why}");
+        }
         for ((row, peer), runs) in &self.runs {
             for why in &runs.failed {
                 let _ = writeln!(text, "failed: {row}: {}: {why}", peer.name());

@@ -182,8 +182,9 @@ fn nothing_is_done_while_nothing_changes(case: &Case<'_>) -> Result<()> {
     std::thread::sleep(time);
     let used = processor_time(&mut guest)? - before;
     let per_second = used.as_secs_f64() / start.elapsed().as_secs_f64();
-    // A bound with room for a busy machine; the bench has the figure.
-    ensure!(per_second < 0.002, "{per_second} seconds of processor time per second");
+    // Twice what it takes, also on a busy machine: looking for listening sockets in both namespaces. That is
+    // done every 700 ms, so that eight seconds tell as much as a minute does.
+    ensure!(per_second < 0.001, "{per_second} seconds of processor time per second");
     guest.finish()?;
     Ok(())
 }

@@ -4,11 +4,11 @@ use anyhow::{Context as _, Result, ensure};
 use std::ffi::OsString;
 use std::process::Command;
 
-/// Builds pasta, the load generator and the harness as released, then runs the harness.
+/// Builds pasta and passt, the load generator and the harness as released, then runs the harness.
 pub(crate) fn run(args: impl Iterator<Item = OsString>) -> Result<()> {
     // With PASTA_BIN another pasta is measured, and ours need not be built.
     if std::env::var_os("PASTA_BIN").is_none() {
-        cargo("build --quiet --release --package cli --bin pasta", [])?;
+        cargo("build --quiet --release --package cli --bins", [])?;
     }
     cargo("build --quiet --release --package bench --bins", [])?;
     cargo("run --quiet --release --package bench --bin bench --", args)

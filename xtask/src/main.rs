@@ -18,7 +18,7 @@ Usage: cargo xtask TASK
                      the end-to-end tests alone; --full moves a GiB in each bulk transfer
                      and takes a minute where time matters
   check              lengths of files, places of unsafe, dependencies between crates
-  bench [OPTIONS]    our pasta beside C pasta, slirp4netns and plain veth (bench --help says more)
+  bench [OPTIONS]    pasta and passt beside the C ones, slirp4netns, plain veth (bench --help says more)
   man                writes man/ from the table of flags
   completions        writes completions/ from the table of flags
 ";
