@@ -158,7 +158,7 @@ fn shows_the_configuration() {
     let (result, out) = server.run("-s -A", PATIENT);
     result.unwrap();
     assert_eq!(out, "passt/pasta configuration (PATH)\n  HOST\n");
-    assert_eq!(server.received(), [vec![], vec![]]);
+    assert_eq!(server.received(), [Vec::<u8>::new(), vec![]]);
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn nothing_is_sent_when_nothing_changes() {
         let (result, out) = server.run(line, PATIENT);
         result.unwrap();
         assert_eq!(out, "");
-        assert_eq!(server.received(), [vec![]], "{line}");
+        assert_eq!(server.received(), [Vec::<u8>::new()], "{line}");
     }
     let server = Server::start(vec![Turn::Has(tables("-T 1"))]);
     let (result, out) = server.run("-s -A -T 1", PATIENT);
@@ -222,7 +222,7 @@ fn nothing_is_sent_when_something_is_wrong() {
         let server = Server::start(vec![Turn::Has(tables(RULES))]);
         let line = server.complaint(line, PATIENT);
         assert!(line.starts_with(wanted), "{line}");
-        assert_eq!(server.received(), [vec![]], "{line}");
+        assert_eq!(server.received(), [Vec::<u8>::new()], "{line}");
     }
 }
 
@@ -304,7 +304,7 @@ fn servers_that_stall() {
         let complaint = server.complaint("-t 80", SHORT);
         assert!(complaint.starts_with("No configuration from PATH within 0.2 s\n"), "{complaint}");
         assert!(begin.elapsed() < Duration::from_secs(20));
-        assert_eq!(server.received(), [vec![]]);
+        assert_eq!(server.received(), [Vec::<u8>::new()]);
     }
     let server = Server::start(vec![Turn::Hangs(tables(RULES))]);
     let wanted = "Server didn't finish with the new rules within 0.2 s";
