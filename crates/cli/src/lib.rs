@@ -12,6 +12,7 @@ pub mod man;
 pub mod namespace;
 pub mod parse;
 pub mod pesto;
+pub mod qrap;
 pub mod report;
 pub mod resolv;
 pub mod said;
@@ -24,13 +25,14 @@ pub use self::start::main;
 /// Files in the repository that are made from the tables of flags: path from its root, and contents.
 /// `cargo xtask man` and `cargo xtask completions` write them; a test compares them.
 #[must_use]
-pub fn generated_files() -> [(&'static str, String); 12] {
+pub fn generated_files() -> [(&'static str, String); 13] {
     let (passt, pasta) = (completion::passt(), completion::pasta());
     let pesto = completion::pesto();
     [
         ("man/passt.1", man::passt()),
         ("man/pasta.1", man::pasta()),
         ("man/pesto.1", pesto::man()),
+        ("man/qrap.1", qrap::man()),
         ("completions/passt.bash", passt.bash()),
         ("completions/_passt", passt.zsh()),
         ("completions/passt.fish", passt.fish()),

@@ -67,6 +67,34 @@ pub fn close_inherited(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
     close_range(first, RawFd::MAX)
 }
 
+/// Gives `fd` the number that a program to be executed expects it at; it inherits it. What has that
+/// number is closed.
+///
+/// Like [`close_inherited`], for a process in which nothing but `fd` and the standard three is open, or
+/// whose memory is about to be replaced: an owner of that number would find something else there.
+///
+/// # Errors
+/// `EBADF` if `number` is beyond the limit of open files, or negative.
+pub fn hand_on(fd: OwnedFd, number: RawFd) -> io::Result<()> {
+    // SAFETY: neither call takes a pointer. That `number` has no owner is the contract of this function.
+    let result = unsafe {
+        if fd.as_raw_fd() == number {
+            // dup2 would do nothing, and leave close-on-exec as it is.
+            libc::fcntl(number, libc::F_SETFD, 0)
+        } else {
+            libc::dup2(fd.as_raw_fd(), number)
+        }
+    };
+    if result == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    if fd.as_raw_fd() == number {
+        // From now on it belongs to the program.
+        let _ = fd.into_raw_fd();
+    }
+    Ok(())
+}
+
 fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
     // SAFETY: no pointers. That the closed descriptors have no owner is this module's contract.
     match unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } {
@@ -118,5 +146,37 @@ impl Spare {
         if self.0.is_none() {
             *self = Self::new().unwrap_or(Self(None));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::FromRawFd;
+
+    #[test]
+    fn a_number_of_choice_is_inherited() {
+        /// Nobody else in this process gets as far.
+        const NUMBER: RawFd = 777;
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let hand_on_writer = |fd: OwnedFd| {
+            hand_on(fd, NUMBER).unwrap();
+            // SAFETY: it was made a moment ago and has no other owner.
+            let there = unsafe { OwnedFd::from_raw_fd(NUMBER) };
+            let flags = rustix::io::fcntl_getfd(&there).unwrap();
+            assert!(!flags.contains(rustix::io::FdFlags::CLOEXEC));
+            there
+        };
+        let there = hand_on_writer(writer);
+        rustix::io::fcntl_setfd(&there, rustix::io::FdFlags::CLOEXEC).unwrap();
+        // The number it has already.
+        let there = hand_on_writer(there);
+        rustix::io::write(&there, b"x").unwrap();
+        drop(there);
+        let mut bytes = [0; 2];
+        assert_eq!(rustix::io::read(&reader, &mut bytes).unwrap(), 1);
+        // The end: no other copy of the writer is left.
+        assert_eq!(rustix::io::read(&reader, &mut bytes).unwrap(), 0);
+        assert_eq!(hand_on(reader, RawFd::MAX).unwrap_err().raw_os_error(), Some(libc::EBADF));
     }
 }

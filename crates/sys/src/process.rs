@@ -6,7 +6,9 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
+use rustix::fs::Access;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
@@ -267,17 +269,14 @@ impl Inherited {
         Ok(Self { mask, files: crate::fd::raise_limit()? })
     }
 
-    /// Gives everything back, and the default disposition to `SIGPIPE`, which the Rust runtime
-    /// ignores. Handlers do not survive `execve(2)` anyway.
+    /// Gives everything back, and `SIGPIPE` as [`crate::signal::restore_pipe`] does. Handlers do not
+    /// survive `execve(2)` anyway.
     ///
     /// # Errors
     /// Those of `setrlimit(2)` and `sigprocmask(2)`.
     pub fn give_back(&self) -> io::Result<()> {
         setrlimit(Resource::Nofile, self.files)?;
-        // SAFETY: SIG_DFL is a valid disposition for SIGPIPE.
-        if unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) } == libc::SIG_ERR {
-            return Err(io::Error::last_os_error());
-        }
+        crate::signal::restore_pipe()?;
         self.mask.restore()
     }
 }
@@ -327,6 +326,26 @@ impl SignalMask {
 pub fn die_with_parent(die: bool) -> io::Result<()> {
     let signal = die.then_some(rustix::process::Signal::KILL);
     Ok(rustix::process::set_parent_process_death_signal(signal)?)
+}
+
+/// Where a program is: as `execvp(3)` looks for it, in `PATH` unless `name` has a slash.
+#[must_use]
+pub fn find_program(name: &OsStr) -> Option<PathBuf> {
+    let search = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
+    find_in(&search, name)
+}
+
+fn find_in(search: &OsStr, name: &OsStr) -> Option<PathBuf> {
+    let runs = |path: &PathBuf| path.is_file() && rustix::fs::access(path, Access::EXEC_OK).is_ok();
+    if name.as_bytes().contains(&b'/') {
+        return Some(PathBuf::from(name)).filter(runs);
+    }
+    if name.is_empty() {
+        return None;
+    }
+    std::env::split_paths(search)
+        .map(|directory| Path::new(".").join(directory).join(name))
+        .find(runs)
 }
 
 /// A program to run in place of ourselves.

@@ -1,11 +1,13 @@
-//! Signals that end us in an orderly way, as something to read (`signalfd(2)`).
+//! Signals that end us in an orderly way, as something to read (`signalfd(2)`), and the one that the
+//! Rust runtime ignores.
 //!
-//! They must be blocked already: [`crate::process::Inherited::take_over`] does that. A blocked signal
+//! The first must be blocked already: [`crate::process::Inherited::take_over`] does that. A blocked signal
 //! is queued even for pid 1 of a PID namespace, which otherwise ignores what it has no handler for.
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A signal that asks for an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,5 +66,38 @@ impl SignalFd {
 impl AsFd for SignalFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+/// Whether `SIGPIPE` was ignored when the process started.
+static PIPE_IGNORED: AtomicBool = AtomicBool::new(false);
+
+/// Runs before the Rust runtime, which ignores `SIGPIPE` and does not say what was before.
+#[used]
+// SAFETY: the section holds pointers to functions that the loader calls, once each, before main; this is
+// one, and it is of the kind that may ignore the arguments it is called with.
+#[unsafe(link_section = ".init_array")]
+static AT_START: extern "C" fn() = remember_pipe;
+
+extern "C" fn remember_pipe() {
+    let mut before = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: nothing is set; the kernel fills what is read only if it says that it did.
+    let ignored = unsafe {
+        libc::sigaction(libc::SIGPIPE, std::ptr::null(), before.as_mut_ptr()) == 0
+            && before.assume_init_ref().sa_sigaction == libc::SIG_IGN
+    };
+    PIPE_IGNORED.store(ignored, Ordering::Relaxed);
+}
+
+/// Gives `SIGPIPE` the disposition with which the process was started, for a program it executes.
+///
+/// # Errors
+/// None that are known.
+pub fn restore_pipe() -> io::Result<()> {
+    let before = if PIPE_IGNORED.load(Ordering::Relaxed) { libc::SIG_IGN } else { libc::SIG_DFL };
+    // SAFETY: both are valid dispositions for SIGPIPE.
+    match unsafe { libc::signal(libc::SIGPIPE, before) } {
+        libc::SIG_ERR => Err(io::Error::last_os_error()),
+        _ => Ok(()),
     }
 }

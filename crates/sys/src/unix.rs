@@ -1,4 +1,4 @@
-//! UNIX domain sockets on which others find us.
+//! UNIX domain sockets: those on which others find us, and finding others.
 
 use std::fs;
 use std::io::{self, IoSlice};
@@ -6,8 +6,13 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
+use std::time::Duration;
 
-use rustix::net::{RecvFlags, SocketType, sockopt};
+use rustix::io::retry_on_intr;
+use rustix::net::sockopt::{self, Timeout, set_socket_timeout};
+use rustix::net::{
+    AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, recv, socket_with,
+};
 
 use crate::socket;
 
@@ -66,7 +71,7 @@ pub fn enlarge_send_buffer(stream: &UnixStream) {
 /// # Errors
 /// Those of `recv(2)`.
 pub fn receive(stream: &UnixStream, buffer: &mut [u8]) -> io::Result<usize> {
-    let (received, _) = rustix::net::recv(stream, buffer, RecvFlags::DONTWAIT)?;
+    let (received, _) = recv(stream, buffer, RecvFlags::DONTWAIT)?;
     Ok(received)
 }
 
@@ -76,6 +81,29 @@ pub fn receive(stream: &UnixStream, buffer: &mut [u8]) -> io::Result<usize> {
 /// Those of `sendmsg(2)`.
 pub fn send(stream: &UnixStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     socket::send_message(stream.as_raw_fd(), slices, &[])
+}
+
+/// Connects to `path`. Where the server's queue is full, that waits for at most `limit`, which stays the
+/// write timeout of the stream.
+///
+/// # Errors
+/// `WouldBlock` after `limit`; those of `connect(2)`.
+pub fn connect(path: &Path, limit: Duration) -> io::Result<UnixStream> {
+    let address = SocketAddrUnix::new(path)?;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    set_socket_timeout(&socket, Timeout::Send, Some(limit))?;
+    retry_on_intr(|| rustix::net::connect(&socket, &address))?;
+    Ok(UnixStream::from(socket))
+}
+
+/// Waits for the first byte from the other end, as long as the read timeout of the stream lets it, and
+/// leaves it there. `false`: there will be none.
+///
+/// # Errors
+/// `WouldBlock` after the timeout; those of `recv(2)`.
+pub fn has_byte(stream: &UnixStream) -> io::Result<bool> {
+    let (_, len) = retry_on_intr(|| recv(stream, &mut [0; 1], RecvFlags::PEEK))?;
+    Ok(len > 0)
 }
 
 /// The process at the other end (`SO_PEERCRED`), as our PID namespace numbers it.
@@ -88,6 +116,38 @@ pub fn peer_pid(stream: &UnixStream) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read as _, Write as _};
+
+    #[test]
+    fn a_full_queue_is_not_waited_for_long() {
+        let directory = std::env::temp_dir().join(format!("unix-connect-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("socket");
+        let listener = bind(&path).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let limit = Duration::from_millis(50);
+        let first = connect(&path, limit).unwrap();
+        // Rounded up to what the kernel counts in.
+        assert!(first.write_timeout().unwrap().is_some_and(|timeout| timeout >= limit));
+        assert_eq!(connect(&path, limit).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(listener);
+        assert_eq!(connect(&path, limit).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn a_byte_looked_at_stays() {
+        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        assert_eq!(has_byte(&ours).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        theirs.write_all(b"ab").unwrap();
+        assert!(has_byte(&ours).unwrap() && has_byte(&ours).unwrap());
+        drop(theirs);
+        let mut all = Vec::new();
+        ours.read_to_end(&mut all).unwrap();
+        assert_eq!(all, b"ab");
+        assert!(!has_byte(&ours).unwrap());
+    }
 
     #[test]
     fn who_listens_keeps_the_place() {

@@ -46,11 +46,20 @@ impl Rig {
 
     /// The program `pesto` beside pasta, where every user may execute it.
     pub fn pesto(&self) -> Result<PathBuf> {
-        let path = binary()?.with_file_name("pesto");
+        self.companion("pesto")
+    }
+
+    /// The program `qrap` beside pasta, where every user may execute it.
+    pub fn qrap(&self) -> Result<PathBuf> {
+        self.companion("qrap")
+    }
+
+    fn companion(&self, name: &str) -> Result<PathBuf> {
+        let path = binary()?.with_file_name(name);
         if !path.exists() {
             bail!(RigError(format!("no {}: cargo build --release --bins", path.display())));
         }
-        self.install(&path, "pesto")
+        self.install(&path, name)
     }
 
     /// A process that holds a new user and network namespace of `user`'s, in which nothing is
