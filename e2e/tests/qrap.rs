@@ -338,6 +338,12 @@ fn real_qemu(case: &Case<'_>) -> Result<()> {
                  -netdev user,id=n"
             ),
         ),
+        (
+            "pc",
+            "-device {\"driver\":\"virtio-rng-pci\",\"addr\":\"0x2\"} \
+             -netdev {\"type\":\"user\",\"id\":\"n\"}"
+                .to_owned(),
+        ),
         // The example of the manual page.
         ("pc", "-drive id=d,if=none,file=disk -device virtio-blk-pci,drive=d,addr=0x3".to_owned()),
     ] {
