@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use stack::coalesce::Run;
 use stack::config::Config;
 use stack::flow::Secret;
 use stack::io::{Gso, Readiness};
@@ -347,18 +348,32 @@ impl Worker {
         if !stream.receive(&mut self.input) {
             return self.lose_hypervisor();
         }
-        loop {
+        let mut next = stream.next_frame(&self.input);
+        while let Ok(Some(frame)) = next {
             let GuestLink::Stream(stream) = &mut self.link else { return None };
-            match stream.next_frame(&self.input) {
-                Ok(Some(frame)) => {
-                    let mut io = Io { guest: &mut self.link, host: &mut self.host, now: self.now };
-                    self.stack.on_frame(&mut io, frame, Gso::None);
+            next = stream.next_frame(&self.input);
+            let second = next.as_ref().ok().copied().flatten();
+            let run = second.and_then(|second| Run::start(frame, second)).map(|mut run| {
+                next = stream.next_frame(&self.input);
+                while let Ok(Some(frame)) = next {
+                    if !run.takes(frame) {
+                        break;
+                    }
+                    next = stream.next_frame(&self.input);
                 }
-                Ok(None) => return None,
-                Err(error) => {
-                    log::error!("Bad frame size from guest, resetting connection: {error}");
-                    return self.lose_hypervisor();
-                }
+                run
+            });
+            let mut io = Io { guest: &mut self.link, host: &mut self.host, now: self.now };
+            match run {
+                Some(run) => self.stack.on_run(&mut io, &run),
+                None => self.stack.on_frame(&mut io, frame, Gso::None),
+            }
+        }
+        match next {
+            Ok(_) => None,
+            Err(error) => {
+                log::error!("Bad frame size from guest, resetting connection: {error}");
+                self.lose_hypervisor()
             }
         }
     }

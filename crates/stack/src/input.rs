@@ -3,6 +3,7 @@
 //! Whatever makes no sense, and whatever is of no protocol that we carry, is dropped and counted. The
 //! frame's destination address is not looked at: everything the guest sends is for us.
 
+use std::io::IoSlice;
 use std::net::IpAddr;
 
 use wire::arp::ArpPacket;
@@ -40,18 +41,32 @@ pub(crate) struct Ip {
     pub(crate) flow_label: u32,
 }
 
+/// What a frame stands for beyond one packet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct More<'a> {
+    /// Packets of which it is the superframe.
+    pub(crate) gso: Gso,
+    /// Payloads of the TCP segments of which it is the first, its own included.
+    pub(crate) payloads: &'a [IoSlice<'a>],
+}
+
+impl More<'_> {
+    const NOTHING: Self = Self { gso: Gso::None, payloads: &[] };
+}
+
 /// Takes one Ethernet frame.
 pub(crate) fn frame<G: Guest, H: Host>(
     cx: &mut Cx<'_, G, H>,
     layers: &mut Layers<H>,
     reassembly: &mut Reassembly,
     frame: &[u8],
-    gso: Gso,
+    more: More<'_>,
 ) {
-    cx.stats.frames_from_guest += 1;
-    let handled = ethernet(cx, layers, reassembly, frame, gso);
+    let frames = more.payloads.len().max(1) as u64;
+    cx.stats.frames_from_guest += frames;
+    let handled = ethernet(cx, layers, reassembly, frame, more);
     if handled.is_none() {
-        cx.stats.frames_dropped += 1;
+        cx.stats.frames_dropped += frames;
     }
 }
 
@@ -60,7 +75,7 @@ fn ethernet<G: Guest, H: Host>(
     layers: &mut Layers<H>,
     reassembly: &mut Reassembly,
     frame: &[u8],
-    gso: Gso,
+    more: More<'_>,
 ) -> Option<()> {
     let (header, payload) = EthernetHeader::parse(frame)?;
     if cx.link.observe_mac(header.src) && layers.mac_changes.allow(cx.now) {
@@ -68,8 +83,8 @@ fn ethernet<G: Guest, H: Host>(
     }
     match header.ethertype.get() {
         ETHERTYPE_ARP => arp(cx, header.src, payload),
-        ETHERTYPE_IPV4 => ipv4(cx, layers, reassembly, payload, gso),
-        ETHERTYPE_IPV6 => ipv6(cx, layers, reassembly, payload, gso),
+        ETHERTYPE_IPV4 => ipv4(cx, layers, reassembly, payload, more),
+        ETHERTYPE_IPV6 => ipv6(cx, layers, reassembly, payload, more),
         _ => None,
     }
 }
@@ -86,7 +101,7 @@ fn ipv4<G: Guest, H: Host>(
     layers: &mut Layers<H>,
     reassembly: &mut Reassembly,
     packet: &[u8],
-    gso: Gso,
+    more: More<'_>,
 ) -> Option<()> {
     let config = cx.config.v4.as_ref()?;
     let (header, _options, payload) = Ipv4Header::parse(packet)?;
@@ -103,7 +118,7 @@ fn ipv4<G: Guest, H: Host>(
         flow_label: 0,
     };
     if !header.is_fragment() {
-        return transport(cx, layers, &ip, payload, gso);
+        return transport(cx, layers, &ip, payload, more);
     }
     let fragment = Fragment {
         ip,
@@ -113,7 +128,7 @@ fn ipv4<G: Guest, H: Host>(
         data: payload,
     };
     match reassembly.insert(cx.now, &fragment) {
-        Some((ip, payload)) => transport(cx, layers, &ip, payload, Gso::None),
+        Some((ip, payload)) => transport(cx, layers, &ip, payload, More::NOTHING),
         None => Some(()),
     }
 }
@@ -123,7 +138,7 @@ fn ipv6<G: Guest, H: Host>(
     layers: &mut Layers<H>,
     reassembly: &mut Reassembly,
     packet: &[u8],
-    gso: Gso,
+    more: More<'_>,
 ) -> Option<()> {
     let config = cx.config.v6.as_ref()?;
     let (header, payload) = Ipv6Header::parse(packet)?;
@@ -141,7 +156,7 @@ fn ipv6<G: Guest, H: Host>(
         flow_label: header.flow_label(),
     };
     let Some(fragment) = found.fragment else {
-        return transport(cx, layers, &ip, found.payload, gso);
+        return transport(cx, layers, &ip, found.payload, more);
     };
     let fragment = Fragment {
         ip,
@@ -157,7 +172,7 @@ fn ipv6<G: Guest, H: Host>(
         return None;
     }
     ip.protocol = found.protocol;
-    transport(cx, layers, &ip, found.payload, Gso::None)
+    transport(cx, layers, &ip, found.payload, More::NOTHING)
 }
 
 fn transport<G: Guest, H: Host>(
@@ -165,11 +180,11 @@ fn transport<G: Guest, H: Host>(
     layers: &mut Layers<H>,
     ip: &Ip,
     packet: &[u8],
-    gso: Gso,
+    more: More<'_>,
 ) -> Option<()> {
     match (ip.protocol, ip.src) {
-        (protocol::TCP, _) => tcp(cx, layers, ip, packet),
-        (protocol::UDP, _) => udp(cx, layers, ip, packet, gso),
+        (protocol::TCP, _) => tcp(cx, layers, ip, packet, more.payloads),
+        (protocol::UDP, _) => udp(cx, layers, ip, packet, more.gso),
         (protocol::ICMP, IpAddr::V4(_)) => icmp(cx, layers, ip, packet),
         (protocol::ICMPV6, IpAddr::V6(source)) => match packet.first().copied()? {
             icmp6::ROUTER_SOLICITATION..=icmp6::REDIRECT => {
@@ -201,6 +216,7 @@ fn tcp<G: Guest, H: Host>(
     layers: &mut Layers<H>,
     ip: &Ip,
     segment: &[u8],
+    payloads: &[IoSlice<'_>],
 ) -> Option<()> {
     let (header, options, payload) = TcpHeader::parse(segment)?;
     let valid = is_unicast(ip.src)
@@ -216,6 +232,7 @@ fn tcp<G: Guest, H: Host>(
         header,
         options,
         payload,
+        payloads,
         flow_label: ip.flow_label,
     };
     layers.tcp.segment(cx, &packet);

@@ -7,6 +7,7 @@
 
 pub mod addr;
 pub mod answer;
+pub mod coalesce;
 pub mod config;
 pub mod cx;
 pub mod flow;
@@ -40,11 +41,13 @@ use wire::ethernet::MacAddr;
 use crate::addr::Link;
 use crate::answer::announce;
 use crate::answer::ndp::Advertiser;
+use crate::coalesce::Run;
 use crate::config::Config;
 use crate::cx::Cx;
 use crate::flow::{FlowId, FlowKey, FlowKind, Secret, TimerWheel};
 use crate::fragment::Reassembly;
 use crate::icmp::Pings;
+use crate::input::More;
 use crate::io::{DatagramBurst, Gso, Guest, Host, Readiness};
 use crate::rate::RateLimit;
 use crate::stats::Stats;
@@ -203,8 +206,16 @@ impl<H: Host> Stack<H> {
     ///
     /// Effects may wait for [`end_of_burst`](Self::end_of_burst).
     pub fn on_frame<G: Guest>(&mut self, io: &mut Io<'_, G, H>, frame: &[u8], gso: Gso) {
+        let more = More { gso, payloads: &[] };
         let mut cx = cx!(self, io);
-        input::frame(&mut cx, &mut self.layers, &mut self.reassembly, frame, gso);
+        input::frame(&mut cx, &mut self.layers, &mut self.reassembly, frame, more);
+    }
+
+    /// As [`on_frame`](Self::on_frame), for TCP segments that continue each other.
+    pub fn on_run<G: Guest>(&mut self, io: &mut Io<'_, G, H>, run: &Run<'_>) {
+        let more = More { gso: Gso::None, payloads: run.payloads() };
+        let mut cx = cx!(self, io);
+        input::frame(&mut cx, &mut self.layers, &mut self.reassembly, run.first(), more);
     }
 
     /// All frames and sockets that were ready have been taken: sends what was held back to be sent

@@ -25,6 +25,7 @@ mod to_guest;
 mod to_host;
 mod window;
 
+use std::io::IoSlice;
 use std::net::IpAddr;
 
 use wire::tcp::{TcpFlags, TcpHeader};
@@ -53,6 +54,8 @@ pub struct Packet<'a> {
     pub options: &'a [u8],
     /// Payload; more than one segment's worth if the link does segmentation.
     pub payload: &'a [u8],
+    /// If it is the first of several segments that continue each other: the payloads of all of them.
+    pub payloads: &'a [IoSlice<'a>],
     /// IPv6 flow label, echoed in resets that belong to no flow.
     pub flow_label: u32,
 }
@@ -66,13 +69,15 @@ struct Segment<'a> {
     window: u16,
     options: TcpOptions,
     payload: &'a [u8],
+    /// See [`Packet::payloads`].
+    payloads: &'a [IoSlice<'a>],
+    payload_len: u32,
 }
 
 impl Segment<'_> {
     /// SEG.LEN: payload, SYN and FIN.
     fn len(&self) -> u32 {
-        let payload = u32::try_from(self.payload.len()).unwrap_or(u32::MAX);
-        payload
+        self.payload_len
             + u32::from(self.flags.contains(TcpFlags::SYN))
             + u32::from(self.flags.contains(TcpFlags::FIN))
     }
@@ -139,6 +144,10 @@ impl<S: TcpSocket> Connections<S> {
             (packet.guest, header.src_port.get()).into(),
             (packet.peer, header.dst_port.get()).into(),
         );
+        let payload_len = match packet.payloads {
+            [] => packet.payload.len(),
+            several => several.iter().map(|payload| payload.len()).sum(),
+        };
         let segment = Segment {
             seq: Seq(header.seq.get()),
             ack: Seq(header.ack.get()),
@@ -146,6 +155,8 @@ impl<S: TcpSocket> Connections<S> {
             window: header.window.get(),
             options: TcpOptions::parse(packet.options),
             payload: packet.payload,
+            payloads: packet.payloads,
+            payload_len: u32::try_from(payload_len).unwrap_or(u32::MAX),
         };
         let id = match self.last {
             Some((last, id)) if last == key => Some(id),

@@ -38,7 +38,7 @@ impl<S: TcpSocket> Connection<S> {
         }
         if !self.timestamp_is_fresh(segment) || !self.is_acceptable(segment) {
             // An old or stray segment, or a probe: the answer tells where we stand.
-            if segment.seq + 1 == self.rcv_nxt && segment.payload.len() <= 1 {
+            if segment.seq + 1 == self.rcv_nxt && segment.payload_len <= 1 {
                 self.sock.set_keepalive();
                 self.on_ack(cx, segment);
             }
@@ -156,7 +156,7 @@ impl<S: TcpSocket> Connection<S> {
         let old_wnd = self.wnd;
         self.update_window(segment, advance > 0);
         if advance == 0 && self.in_flight() > 0 {
-            let duplicate = segment.payload.is_empty()
+            let duplicate = segment.payload_len == 0
                 && !segment.has(TcpFlags::FIN)
                 && (self.wnd == old_wnd || news)
                 && self.wnd > 0;
@@ -278,7 +278,11 @@ impl<S: TcpSocket> Connection<S> {
         if segment.has(TcpFlags::FIN) {
             self.later_fin = Some(segment.seq + segment.len() - 1);
         }
-        if let Err(error) = self.take_payload(cx, shared, segment.seq, segment.payload) {
+        let taken = match segment.payloads {
+            [] => self.take_payload(cx, shared, segment.seq, segment.payload),
+            several => self.take_payloads(cx, shared, segment, several),
+        };
+        if let Err(error) = taken {
             return self.on_host_error(cx, &error);
         }
         if self.later_fin == Some(self.rcv_nxt) {

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, IoSlice};
 
+use super::Segment;
 use super::connection::{Connection, Shared, Verdict};
 use super::seq::Seq;
 use crate::cx::Cx;
@@ -49,8 +50,40 @@ impl<S: TcpSocket> Connection<S> {
         bytes: &[u8],
     ) -> io::Result<()> {
         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let sent = if self.spill.is_empty() {
-            match self.sock.send(&[IoSlice::new(bytes)]) {
+        self.pass_on(cx, shared, &[IoSlice::new(bytes)], len)
+    }
+
+    /// Takes the payloads of segments that continue each other.
+    pub(super) fn take_payloads<G: Guest, H: Host<Tcp = S>>(
+        &mut self,
+        cx: &mut Cx<'_, G, H>,
+        shared: &mut Shared,
+        segment: &Segment<'_>,
+        payloads: &[IoSlice<'_>],
+    ) -> io::Result<()> {
+        let edge = self.rcv_advertised.max(self.rcv_nxt);
+        let len = segment.payload_len;
+        if segment.seq == self.rcv_nxt && len <= edge.since(self.rcv_nxt) && !self.spill.has_gap() {
+            return self.pass_on(cx, shared, payloads, len);
+        }
+        let mut seq = segment.seq;
+        for payload in payloads {
+            self.take_payload(cx, shared, seq, payload)?;
+            seq += u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        }
+        Ok(())
+    }
+
+    /// Gives the next `len` bytes to the socket, and to the spill what that does not take.
+    fn pass_on<G: Guest, H: Host<Tcp = S>>(
+        &mut self,
+        cx: &mut Cx<'_, G, H>,
+        shared: &mut Shared,
+        pieces: &[IoSlice<'_>],
+        len: u32,
+    ) -> io::Result<()> {
+        let mut sent = if self.spill.is_empty() {
+            match self.sock.send(pieces) {
                 Ok(sent) => sent,
                 Err(error) if is_soft(&error) => 0,
                 Err(error) => return Err(error),
@@ -58,9 +91,15 @@ impl<S: TcpSocket> Connection<S> {
         } else {
             0
         };
-        if let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
-            cx.stats.tcp_spilled += rest.len() as u64;
-            self.spill.push(rest, &mut shared.pool);
+        if sent < len as usize {
+            for piece in pieces {
+                let rest = piece.get(sent..).unwrap_or_default();
+                sent = sent.saturating_sub(piece.len());
+                cx.stats.tcp_spilled += rest.len() as u64;
+                if !rest.is_empty() {
+                    self.spill.push(rest, &mut shared.pool);
+                }
+            }
         }
         self.rcv_nxt += len;
         self.rcv_since_room = self.rcv_since_room.saturating_add(len);
