@@ -12,6 +12,7 @@ pub mod man;
 pub mod namespace;
 pub mod parse;
 pub mod pesto;
+pub mod repair;
 pub mod report;
 pub mod resolv;
 pub mod said;
@@ -24,11 +25,12 @@ pub use self::start::main;
 /// Files in the repository that are made from the tables of flags: path from its root, and contents.
 /// `cargo xtask man` and `cargo xtask completions` write them; a test compares them.
 #[must_use]
-pub fn generated_files() -> [(&'static str, String); 8] {
+pub fn generated_files() -> [(&'static str, String); 9] {
     let (pasta, pesto) = (completion::pasta(), completion::pesto());
     [
         ("man/pasta.1", man::pasta()),
         ("man/pesto.1", pesto::man()),
+        ("man/passt-repair.1", repair::man()),
         ("completions/pasta.bash", pasta.bash()),
         ("completions/_pasta", pasta.zsh()),
         ("completions/pasta.fish", pasta.fish()),

@@ -1,10 +1,15 @@
-//! UNIX domain sockets on which others find us.
+//! UNIX domain sockets on which others find us, and on which we find others.
 
+use std::ffi::CStr;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+
+use rustix::fs::{FileType, stat};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 
 /// Listens at `path`, without blocking. A socket that nobody listens on any more is replaced.
 ///
@@ -26,6 +31,62 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// What a path leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A directory.
+    Directory,
+    /// A socket.
+    Socket,
+    /// Something else.
+    Other,
+}
+
+impl Kind {
+    /// Looks at `path`, through symbolic links, without an allocation.
+    ///
+    /// # Errors
+    /// Those of `stat(2)`.
+    pub fn of(path: &CStr) -> io::Result<Self> {
+        let kind = FileType::from_raw_mode(stat(path)?.st_mode);
+        Ok(if kind.is_dir() {
+            Self::Directory
+        } else if kind == FileType::Socket {
+            Self::Socket
+        } else {
+            Self::Other
+        })
+    }
+}
+
+/// Bytes that the path of a socket can have, without the zero at its end.
+pub const LONGEST: usize = 107;
+
+/// Connects to the stream socket at `path`, and waits while there is no room in its queue. Without an allocation.
+///
+/// # Errors
+/// `ENAMETOOLONG` if the path has more than [`LONGEST`] bytes; those of `connect(2)`.
+pub fn connect(path: &CStr) -> io::Result<OwnedFd> {
+    if path.count_bytes() > LONGEST {
+        return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
+    }
+    let address = SocketAddrUnix::new(path)?;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    rustix::io::retry_on_intr(|| rustix::net::connect(&socket, &address))?;
+    Ok(socket)
+}
+
+/// Sends bytes, by `write(2)`: who has not ignored `SIGPIPE` may be ended by it.
+///
+/// # Errors
+/// Those of `write(2)`; `WriteZero` if not everything was sent.
+pub fn send(socket: &OwnedFd, bytes: &[u8]) -> io::Result<()> {
+    match rustix::io::retry_on_intr(|| rustix::io::write(socket, bytes))? {
+        len if len == bytes.len() => Ok(()),
+        _ => Err(io::ErrorKind::WriteZero.into()),
+    }
 }
 
 /// The process at the other end (`SO_PEERCRED`), as our PID namespace numbers it.
