@@ -10,7 +10,7 @@ use sys::clock;
 use sys::unix::{self, Kind};
 use sys::watch::{self, News, Watch};
 
-use super::failure::{Failure, Place};
+use super::failure::{Failure, Place, tell};
 use super::path::SocketPath;
 
 /// How the name of a socket ends.
@@ -34,25 +34,32 @@ pub(super) fn server(path: &CStr) -> Result<OwnedFd, Failure<'_>> {
 /// What a look into the directory gave.
 enum Seen {
     Nothing,
-    /// A socket on which nobody listens: not yet, or not any more.
-    Refused,
+    /// A socket on which nobody listens, not yet or not any more; or one that we may not connect to, which may
+    /// change, too, as it has its permissions after its name.
+    Refused(Option<Failure<'static>>),
     Server(OwnedFd),
 }
 
 /// Waits for a server. First the watch, then the look: what appears in between is seen by both.
 ///
 /// The kernel does not tell when somebody begins to listen on a socket that is there. While there is one that
-/// refuses, we look again after pauses, and new names have the time until then.
+/// refuses, we look again after pauses, and new names have the time until then. The same goes for permissions, but
+/// if nobody changes them soon, the user should know.
 fn in_directory(directory: &CStr) -> Result<OwnedFd, Failure<'_>> {
     if SocketPath::within(directory, SUFFIX).is_none() {
         return Err(Failure::TooLong(directory));
     }
     let watch = Watch::new(directory).map_err(|error| Failure::Watch(directory, error))?;
     let mut pause = PAUSE;
+    let mut told = false;
     loop {
         match look(directory)? {
             Seen::Server(server) => return Ok(server),
-            Seen::Refused => {
+            Seen::Refused(why) => {
+                if let (Some(failure), false, LONGEST_PAUSE) = (why, told, pause) {
+                    tell(failure);
+                    told = true;
+                }
                 clock::pause(pause);
                 pause = LONGEST_PAUSE.min(2 * pause);
             }
@@ -73,15 +80,17 @@ fn is_wanted(name: &CStr) -> bool {
 
 /// Tries every socket in the directory.
 fn look(directory: &CStr) -> Result<Seen, Failure<'_>> {
-    let mut refused = false;
+    let mut otherwise = Seen::Nothing;
     let found = watch::names(directory, |name| {
         if !is_wanted(name) {
             return ControlFlow::Continue(());
         }
         match attempt(directory, name) {
             Ok(Seen::Nothing) => ControlFlow::Continue(()),
-            Ok(Seen::Refused) => {
-                refused = true;
+            Ok(Seen::Refused(why)) => {
+                if why.is_some() || matches!(otherwise, Seen::Nothing) {
+                    otherwise = Seen::Refused(why);
+                }
                 ControlFlow::Continue(())
             }
             Ok(Seen::Server(server)) => ControlFlow::Break(Ok(server)),
@@ -91,8 +100,7 @@ fn look(directory: &CStr) -> Result<Seen, Failure<'_>> {
     match found.map_err(|error| Failure::List(directory, error))? {
         Some(Ok(server)) => Ok(Seen::Server(server)),
         Some(Err(failure)) => Err(failure),
-        None if refused => Ok(Seen::Refused),
-        None => Ok(Seen::Nothing),
+        None => Ok(otherwise),
     }
 }
 
@@ -109,8 +117,12 @@ fn attempt<'a>(directory: &'a CStr, name: &CStr) -> Result<Seen, Failure<'a>> {
     }
     match unix::connect(path.as_c_str()) {
         Ok(server) => Ok(Seen::Server(server)),
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(Seen::Refused),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(Seen::Refused(None)),
         Err(error) if is_gone(error.kind()) => Ok(Seen::Nothing),
-        Err(error) => Err(Failure::Connect(Place::Found(path), error)),
+        Err(error) => {
+            let denied = error.kind() == ErrorKind::PermissionDenied;
+            let failure = Failure::Connect(Place::Found(path), error);
+            if denied { Ok(Seen::Refused(Some(failure))) } else { Err(failure) }
+        }
     }
 }

@@ -14,7 +14,8 @@ If PATH is a socket, passt-repair connects to it. This is the one that the optio
 by default the path of its other socket with .repair behind it.
 
 If PATH is a directory, passt-repair connects to the first socket in it that is called *.repair and on which \
-somebody listens, and waits for one until then. Sockets that were left behind are passed over. Directories are \
+somebody listens, and waits for one until then. Sockets that were left behind are passed over. One that may not be connected to is \
+reported once, and waited for like the others. Directories are \
 for the side that the virtual machine comes to, where passt-repair may be started before passt.
 
 It ends when passt closes the connection, after a migration as a rule. There are no options: whatever PATH is, \
