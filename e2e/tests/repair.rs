@@ -25,7 +25,7 @@ matrix!(users:
     directory_that_goes_away, stopped_and_continued, paths,
 );
 matrix!(once:
-    user_namespaces, without_the_capability, directory_with_a_socket_of_others, the_other_implementation_agrees,
+    user_namespaces, without_the_capability, directory_with_a_socket_of_others, the_other_implementation_agrees, the_other_implementation_accepts_it,
 );
 matrix!(root: kubevirt);
 
@@ -530,4 +530,26 @@ fn the_other_implementation_agrees(case: &Case<'_>) -> Result<()> {
     let outcome = helper.finish(SHORT).context("theirs")?;
     ensure!(outcome.code() == Some(0), "{outcome:?}");
     Ok(())
+}
+
+/// The C implementation's passt takes it for a helper, and sends a second one away.
+fn the_other_implementation_accepts_it(case: &Case<'_>) -> Result<()> {
+    let tree = case.rig.debian()?;
+    let path = directory(case)?;
+    fs::set_permissions(&path, Permissions::from_mode(0o777))?;
+    let helper = start(case, &path)?;
+    until("the watch", SHORT, || watches(&helper))?;
+    let [run, program] = ["sid-run", "root/usr/bin/passt"].map(|name| tree.join(name));
+    let socket = path.join("passt.socket");
+    let [run, program, socket] = [run, program, socket].map(|path| path.display().to_string());
+    let argv = [&run, &program, "--vhost-user", "--foreground", "--debug", "--socket", &socket];
+    let passt = Proc::start(case.rig.command(&Place::Host, User::Root, &argv))?;
+    let said = |what: &str| until(what, SHORT, || passt.stderr().contains(what));
+    said("Accepted TCP_REPAIR helper")
+        .with_context(|| format!("passt: {}, helper: {}", passt.stderr(), helper.stderr()))?;
+    let second = start(case, Path::new(&format!("{socket}.repair")))?;
+    said("Discarding TCP_REPAIR helper")?;
+    ended(second, 0, "")?;
+    drop(passt);
+    ended(helper, 0, "")
 }
