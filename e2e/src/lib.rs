@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod repair;
 pub mod rules;
 
 use anyhow::Result;

@@ -20,6 +20,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("ping", "iputils-ping"),
     ("pkill", "procps"),
     ("rdisc6", "ndisc6"),
+    ("setcap", "libcap2-bin"),
     ("socat", "socat"),
     ("ss", "iproute2"),
     ("strace", "strace"),

@@ -13,6 +13,7 @@ pub mod namespace;
 pub mod parse;
 pub mod pesto;
 pub mod qrap;
+pub mod repair;
 pub mod report;
 pub mod resolv;
 pub mod said;
@@ -25,13 +26,14 @@ pub use self::start::main;
 /// Files in the repository that are made from the tables of flags: path from its root, and contents.
 /// `cargo xtask man` and `cargo xtask completions` write them; a test compares them.
 #[must_use]
-pub fn generated_files() -> [(&'static str, String); 13] {
+pub fn generated_files() -> [(&'static str, String); 14] {
     let (passt, pasta) = (completion::passt(), completion::pasta());
     let pesto = completion::pesto();
     [
         ("man/passt.1", man::passt()),
         ("man/pasta.1", man::pasta()),
         ("man/pesto.1", pesto::man()),
+        ("man/passt-repair.1", repair::man()),
         ("man/qrap.1", qrap::man()),
         ("completions/passt.bash", passt.bash()),
         ("completions/_passt", passt.zsh()),

@@ -139,11 +139,16 @@ fn all_flags(page: &mut String, mode: Mode) {
 
 /// The beginning of the page of `name` in section 1, with `what` it does in half a line.
 pub(crate) fn title(name: &str, what: &str) -> String {
+    format!(".\\\" Generated from the table of flags.\n{}", heading(name, what))
+}
+
+/// The same for the page of a program without flags.
+pub(crate) fn heading(name: &str, what: &str) -> String {
     format!(
-        ".\\\" Generated from the table of flags.\n\
-         .TH {} 1 \"\" \"passt {VERSION}\" \"User Commands\"\n\
-         .SH NAME\n{name} \\- {}\n",
-        name.to_uppercase(),
+        ".TH {} 1 \"\" \"passt {VERSION}\" \"User Commands\"\n\
+         .SH NAME\n{} \\- {}\n",
+        escaped(&name.to_uppercase()),
+        escaped(name),
         roff(what)
     )
 }

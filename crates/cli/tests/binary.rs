@@ -7,6 +7,7 @@ use std::process::{Command, Output, Stdio};
 const PASTA: &str = env!("CARGO_BIN_EXE_pasta");
 const PASST: &str = env!("CARGO_BIN_EXE_passt");
 const PESTO: &str = env!("CARGO_BIN_EXE_pesto");
+const REPAIR: &str = env!("CARGO_BIN_EXE_passt-repair");
 
 fn run(program: &str, args: &[&str]) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } =
@@ -68,6 +69,28 @@ fn pesto_without_a_server() {
     let (code, _, stderr) = run(PESTO, &["-d", "/nonexistent/sock"]);
     assert_eq!(code, Some(1));
     assert!(stderr.contains("debug_flag=1, path=\"/nonexistent/sock\"\n"), "{stderr}");
+}
+
+#[test]
+fn usage_errors_of_passt_repair() {
+    let usage = "Usage: passt-repair PATH\n";
+    let long = format!("/{}", "x".repeat(5000));
+    let too_long = format!("Can't stat() {long}: 36 (File name too long)\n");
+    for (args, status, wanted) in [
+        (&[][..], 2, usage),
+        (&["one", "two"], 2, usage),
+        // There are no options.
+        (&["--help"], 1, "Can't stat() --help: 2 (No such file or directory)\n"),
+        (&["--version"], 1, "Can't stat() --version: 2 (No such file or directory)\n"),
+        (&[""], 1, "Can't stat() : 2 (No such file or directory)\n"),
+        (&["a\nb"], 1, "Can't stat() a\\nb: 2 (No such file or directory)\n"),
+        (&["/dev/null/x"], 1, "Can't stat() /dev/null/x: 20 (Not a directory)\n"),
+        (&["/dev/null"], 2, "/dev/null is not a socket\n"),
+        (&[&long], 1, &too_long),
+    ] {
+        let (code, stdout, stderr) = run(REPAIR, args);
+        assert_eq!((code, stdout.as_str(), stderr.as_str()), (Some(status), "", wanted));
+    }
 }
 
 #[test]

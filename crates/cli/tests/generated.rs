@@ -103,7 +103,13 @@ fn zsh_and_fish_can_read_them() {
 
 #[test]
 fn groff_has_no_complaint() {
-    for page in [cli::man::pasta(), cli::pesto::man(), cli::qrap::man()] {
+    for page in [
+        cli::man::passt(),
+        cli::man::pasta(),
+        cli::pesto::man(),
+        cli::qrap::man(),
+        cli::repair::man(),
+    ] {
         if let Some((ok, text)) = shell("groff", &["-man", "-Tascii", "-ww", "-z"], &page) {
             assert!(ok && text.is_empty(), "{text}");
         }

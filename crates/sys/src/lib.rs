@@ -11,9 +11,12 @@ pub mod netns;
 pub mod pipe;
 pub mod privileges;
 pub mod process;
+pub mod rights;
+pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod tun;
 pub mod unix;
+pub mod watch;
 
-pub use error::reason;
+pub use error::{Reason, reason};

@@ -136,9 +136,55 @@ fn keep_capabilities(kept: CapabilitySet) -> io::Result<()> {
         Ok(()) | Err(Errno::INVAL) => {}
         Err(error) => return Err(error.into()),
     }
+    set_capability_sets(kept)
+}
+
+fn set_capability_sets(kept: CapabilitySet) -> io::Result<()> {
     let inheritable = CapabilitySet::empty();
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable };
     Ok(set_capabilities(None, sets)?)
+}
+
+/// Capabilities to go on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept(CapabilitySet);
+
+impl Kept {
+    /// For repair mode (`CAP_NET_ADMIN`), as far as the calling thread is permitted it.
+    ///
+    /// # Errors
+    /// Those of `capget(2)`.
+    pub fn for_repair() -> io::Result<Self> {
+        Ok(Self(capabilities(None)?.permitted & CapabilitySet::NET_ADMIN))
+    }
+
+    /// Those and what leads to files of others, also by `/proc/PID/root`, as far as permitted
+    /// (`CAP_DAC_OVERRIDE`, `CAP_DAC_READ_SEARCH`, `CAP_SYS_PTRACE`).
+    ///
+    /// # Errors
+    /// Those of `capget(2)`.
+    pub fn with_files(self) -> io::Result<Self> {
+        let files = CapabilitySet::DAC_OVERRIDE
+            | CapabilitySet::DAC_READ_SEARCH
+            | CapabilitySet::SYS_PTRACE;
+        Ok(Self(self.0 | capabilities(None)?.permitted & files))
+    }
+
+    /// Gives up every other capability of the calling thread.
+    ///
+    /// # Errors
+    /// Those of `capset(2)` and `prctl(2)`.
+    pub fn keep(self) -> io::Result<()> {
+        keep_capabilities(self.0)
+    }
+
+    /// Like [`Kept::keep`], by `capset(2)` alone, when the ambient set is empty already.
+    ///
+    /// # Errors
+    /// Those of `capset(2)`.
+    pub fn keep_further(self) -> io::Result<()> {
+        set_capability_sets(self.0)
+    }
 }
 
 /// `execve(2)` may no longer grant anything (`PR_SET_NO_NEW_PRIVS`).

@@ -1,18 +1,21 @@
 //! UNIX domain sockets: those on which others find us, and finding others.
 
+use std::ffi::CStr;
 use std::fs;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::fs::{FileType, stat};
 use rustix::io::retry_on_intr;
-use rustix::net::sockopt::{self, Timeout, set_socket_timeout};
+use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{
     AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, recv, socket_with,
 };
+use rustix::path::Arg;
 
 use crate::socket;
 
@@ -83,19 +86,6 @@ pub fn send(stream: &UnixStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     socket::send_message(stream.as_raw_fd(), slices, &[])
 }
 
-/// Connects to `path`. Where the server's queue is full, that waits for at most `limit`, which stays the
-/// write timeout of the stream.
-///
-/// # Errors
-/// `WouldBlock` after `limit`; those of `connect(2)`.
-pub fn connect(path: &Path, limit: Duration) -> io::Result<UnixStream> {
-    let address = SocketAddrUnix::new(path)?;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    set_socket_timeout(&socket, Timeout::Send, Some(limit))?;
-    retry_on_intr(|| rustix::net::connect(&socket, &address))?;
-    Ok(UnixStream::from(socket))
-}
-
 /// Waits for the first byte from the other end, as long as the read timeout of the stream lets it, and
 /// leaves it there. `false`: there will be none.
 ///
@@ -104,6 +94,65 @@ pub fn connect(path: &Path, limit: Duration) -> io::Result<UnixStream> {
 pub fn has_byte(stream: &UnixStream) -> io::Result<bool> {
     let (_, len) = retry_on_intr(|| recv(stream, &mut [0; 1], RecvFlags::PEEK))?;
     Ok(len > 0)
+}
+
+/// What a path leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A directory.
+    Directory,
+    /// A socket.
+    Socket,
+    /// Something else.
+    Other,
+}
+
+impl Kind {
+    /// Looks at `path`, through symbolic links, without an allocation.
+    ///
+    /// # Errors
+    /// Those of `stat(2)`.
+    pub fn of(path: &CStr) -> io::Result<Self> {
+        let kind = FileType::from_raw_mode(stat(path)?.st_mode);
+        Ok(if kind.is_dir() {
+            Self::Directory
+        } else if kind == FileType::Socket {
+            Self::Socket
+        } else {
+            Self::Other
+        })
+    }
+}
+
+/// Bytes that the path of a socket can have, without the zero at its end.
+pub const LONGEST: usize = 107;
+
+/// Connects to the stream socket at `path`. Where the server's queue is full, that waits: for at most
+/// `limit`, if there is one, which stays the write timeout of the socket. Without an allocation for a
+/// path that is a C string.
+///
+/// # Errors
+/// `ENAMETOOLONG` if the path has more than [`LONGEST`] bytes; `WouldBlock` after `limit`; those of
+/// `connect(2)`.
+pub fn connect(path: impl Arg, limit: Option<Duration>) -> io::Result<OwnedFd> {
+    let address = SocketAddrUnix::new(path)?;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    if limit.is_some() {
+        sockopt::set_socket_timeout(&socket, Timeout::Send, limit)?;
+    }
+    retry_on_intr(|| rustix::net::connect(&socket, &address))?;
+    Ok(socket)
+}
+
+/// Sends bytes, by `write(2)`: who has not ignored `SIGPIPE` may be ended by it.
+///
+/// # Errors
+/// Those of `write(2)`; `WriteZero` if not everything was sent.
+pub fn write(socket: &OwnedFd, bytes: &[u8]) -> io::Result<()> {
+    match retry_on_intr(|| rustix::io::write(socket, bytes))? {
+        len if len == bytes.len() => Ok(()),
+        _ => Err(io::ErrorKind::WriteZero.into()),
+    }
 }
 
 /// The process at the other end (`SO_PEERCRED`), as our PID namespace numbers it.
@@ -126,12 +175,15 @@ mod tests {
         let listener = bind(&path).unwrap();
         rustix::net::listen(&listener, 0).unwrap();
         let limit = Duration::from_millis(50);
-        let first = connect(&path, limit).unwrap();
+        let first = UnixStream::from(connect(&path, Some(limit)).unwrap());
         // Rounded up to what the kernel counts in.
         assert!(first.write_timeout().unwrap().is_some_and(|timeout| timeout >= limit));
-        assert_eq!(connect(&path, limit).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(connect(&path, Some(limit)).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(listener);
-        assert_eq!(connect(&path, limit).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(
+            connect(&path, Some(limit)).unwrap_err().kind(),
+            io::ErrorKind::ConnectionRefused
+        );
         fs::remove_dir_all(&directory).unwrap();
     }
 

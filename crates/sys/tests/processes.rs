@@ -2,11 +2,14 @@
 //! process.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
 
+use std::net::UdpSocket;
+use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::path::Path;
 
 use sys::process::{NewNamespaces, spawn, spawn_in};
-use sys::{netns, privileges};
+use sys::seccomp::{self, Filter, repair};
+use sys::{netns, privileges, unix, watch};
 
 fn main() {
     if !privileges::is_administrator() {
@@ -14,6 +17,7 @@ fn main() {
     }
     a_child_waits_until_it_is_released();
     a_child_in_a_user_namespace_that_we_stay_out_of();
+    filters_end_who_calls_something_else();
 }
 
 fn a_child_waits_until_it_is_released() {
@@ -61,4 +65,32 @@ fn a_child_in_a_user_namespace_that_we_stay_out_of() {
     assert_eq!(error.raw_os_error(), Some(22));
     drop(first.take_release());
     assert_eq!(first.wait().unwrap(), 0);
+}
+
+fn filters_end_who_calls_something_else() {
+    if !seccomp::AVAILABLE {
+        return eprintln!("skipped: no filters on this architecture");
+    }
+    let status = |table, job: fn() -> bool| {
+        let filter = Filter::new(table).unwrap();
+        let namespaces = NewNamespaces { user: true, pid: true };
+        let child = spawn(namespaces, |_| {
+            filter.apply().unwrap();
+            u8::from(job())
+        })
+        .unwrap();
+        child.wait().unwrap()
+    };
+    const KILLED: u8 = 128 + 31;
+    assert_eq!(status(repair::SERVING, || false), 0);
+    assert_eq!(status(repair::SERVING, || std::os::unix::process::parent_id() == 0), KILLED);
+    assert_eq!(status(repair::SERVING, || unix::connect(c"/nonexistent", None).is_ok()), KILLED);
+    // Arguments count: a directory can be opened and a file cannot, a UNIX domain socket can be had and no other.
+    let names = || watch::names(c"/", |_| ControlFlow::Break(())).is_ok_and(|name| name.is_some());
+    assert_eq!(status(repair::SEARCHING, names), 1);
+    assert_eq!(status(repair::SEARCHING, || std::fs::File::open("/proc/version").is_ok()), KILLED);
+    assert_eq!(status(repair::SEARCHING, || unix::connect(c"/nonexistent", None).is_err()), 1);
+    assert_eq!(status(repair::SEARCHING, || UdpSocket::bind("127.0.0.1:0").is_ok()), KILLED);
+    let narrower = || Filter::new(repair::SERVING).unwrap().apply().is_ok();
+    assert_eq!(status(repair::SEARCHING, narrower), 1);
 }

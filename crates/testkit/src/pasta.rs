@@ -46,16 +46,29 @@ impl Rig {
 
     /// The program `pesto` beside pasta, where every user may execute it.
     pub fn pesto(&self) -> Result<PathBuf> {
-        self.companion("pesto")
+        self.beside_pasta("pesto", "pesto")
     }
 
     /// The program `qrap` beside pasta, where every user may execute it.
     pub fn qrap(&self) -> Result<PathBuf> {
-        self.companion("qrap")
+        self.beside_pasta("qrap", "qrap")
     }
 
-    fn companion(&self, name: &str) -> Result<PathBuf> {
-        let path = binary()?.with_file_name(name);
+    /// The program `passt-repair` beside pasta, for root as it is, for the ordinary user with its one
+    /// capability.
+    pub fn passt_repair(&self, user: User) -> Result<PathBuf> {
+        if user == User::Root {
+            return self.beside_pasta("passt-repair", "passt-repair");
+        }
+        self.needs(&["setcap"])?;
+        let path = self.beside_pasta("passt-repair", "passt-repair-with-capability")?;
+        let argv = ["setcap", "cap_net_admin=ep", &path.display().to_string()];
+        self.run(&Place::Host, START, &argv)?;
+        Ok(path)
+    }
+
+    fn beside_pasta(&self, program: &str, name: &str) -> Result<PathBuf> {
+        let path = binary()?.with_file_name(program);
         if !path.exists() {
             bail!(RigError(format!("no {}: cargo build --release --bins", path.display())));
         }

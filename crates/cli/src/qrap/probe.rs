@@ -74,7 +74,7 @@ fn is_hang_up(error: &io::Error) -> bool {
 }
 
 fn ask(path: &Path) -> io::Result<UnixStream> {
-    let mut stream = sys::unix::connect(path, ANSWER)?;
+    let mut stream = UnixStream::from(sys::unix::connect(path, Some(ANSWER))?);
     stream.set_read_timeout(Some(ANSWER))?;
     stream.write_all(&question())?;
     if !sys::unix::has_byte(&stream)? {

@@ -17,6 +17,8 @@ const HEADER_LEN: usize = 12;
 const HOP_LEN: usize = 8;
 /// `RTA_NH_ID`: a next-hop object, which exists in the original's namespace only.
 const RTA_NH_ID: u16 = 30;
+/// The libc crate has it for glibc alone.
+const RTA_VIA: u16 = 18;
 /// `RTNH_F_PERVASIVE | RTNH_F_ONLINK`: the flags of a next hop that are configuration; the others
 /// are its state, and the kernel refuses some of those in a request.
 const CONFIGURED_FLAGS: u8 = 2 | 4;
@@ -64,7 +66,7 @@ impl Route {
                 libc::RTA_TABLE => table = attribute.u32()?,
                 libc::RTA_DST => destination = address(attribute.value)?,
                 libc::RTA_OIF => index = attribute.u32(),
-                libc::RTA_GATEWAY | libc::RTA_VIA => gateway = gateway_of(&attribute).or(gateway),
+                libc::RTA_GATEWAY | RTA_VIA => gateway = gateway_of(&attribute).or(gateway),
                 libc::RTA_MULTIPATH => hops = Hops(attribute.value).map(Hop::parse).collect(),
                 _ => {}
             }
@@ -245,7 +247,7 @@ fn gateway_of(attribute: &Attribute<'_>) -> Option<IpAddr> {
     match attribute.kind {
         libc::RTA_GATEWAY => address(attribute.value),
         // `struct rtvia`: two bytes of family, which the length tells as well.
-        libc::RTA_VIA => address(attribute.value.get(2..)?),
+        RTA_VIA => address(attribute.value.get(2..)?),
         _ => None,
     }
 }

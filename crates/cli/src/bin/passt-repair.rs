@@ -1,0 +1,5 @@
+//! The helper that sets repair mode.
+
+fn main() -> ! {
+    cli::repair::main()
+}

@@ -1,0 +1,90 @@
+//! Filters where there are some.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use seccompiler::{
+    BackendError, BpfProgram, Error, SeccompAction, SeccompCmpArgLen, SeccompCmpOp,
+    SeccompCondition, SeccompFilter, SeccompRule,
+};
+
+use super::Argument;
+
+/// Whether filters filter on this architecture.
+pub const AVAILABLE: bool = true;
+
+/// A system call that stays possible.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// The name of its number in the libc crate, which begins with SYS_.
+    pub name: &'static str,
+    /// Its number.
+    pub number: i64,
+    /// Who makes it, and what for.
+    pub why: &'static str,
+    /// What its arguments have to be.
+    pub arguments: &'static [Argument],
+}
+
+/// A line of a table: number in the libc crate, who makes the call, and what its arguments have to be.
+macro_rules! call {
+    ($number:ident, $why:literal $(, $argument:expr)*) => {
+        $crate::seccomp::Call {
+            name: stringify!($number),
+            number: libc::$number,
+            why: $why,
+            arguments: &[$($argument),*],
+        }
+    };
+}
+pub(crate) use call;
+
+/// A filter that can be applied.
+#[derive(Clone, Debug)]
+pub struct Filter(BpfProgram);
+
+impl Filter {
+    /// Makes one from a table.
+    ///
+    /// # Errors
+    /// If the table is too long.
+    pub fn new(table: &[Call]) -> io::Result<Self> {
+        Self::compile(table).map(Self).map_err(io::Error::other)
+    }
+
+    fn compile(table: &[Call]) -> Result<BpfProgram, BackendError> {
+        let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
+        for call in table {
+            let conditions: Vec<_> =
+                call.arguments.iter().map(condition).collect::<Result<_, _>>()?;
+            // No rule at all lets every call of this number pass.
+            let of_this_number = rules.entry(call.number).or_default();
+            if !conditions.is_empty() {
+                of_this_number.push(SeccompRule::new(conditions)?);
+            }
+        }
+        let architecture = std::env::consts::ARCH.try_into()?;
+        let (others, these) = (SeccompAction::KillProcess, SeccompAction::Allow);
+        SeccompFilter::new(rules, others, these, architecture)?.try_into()
+    }
+
+    /// Applies it to the calling thread, which can never gain privileges by `execve(2)` from then on. Allocates
+    /// nothing. The calls that do it are `prctl` and `seccomp`.
+    ///
+    /// # Errors
+    /// Those of `seccomp(2)`.
+    pub fn apply(&self) -> io::Result<()> {
+        seccompiler::apply_filter(&self.0).map_err(|error| match error {
+            Error::Prctl(error) | Error::Seccomp(error) => error,
+            other @ (Error::Backend(_) | Error::EmptyFilter | Error::ThreadSync(_)) => {
+                io::Error::other(other)
+            }
+        })
+    }
+}
+
+fn condition(argument: &Argument) -> Result<SeccompCondition, BackendError> {
+    let Argument { index, mask, value } = *argument;
+    let operator = SeccompCmpOp::MaskedEq(mask.into());
+    SeccompCondition::new(index, SeccompCmpArgLen::Dword, operator, value.into())
+}
