@@ -1,6 +1,9 @@
 //! From the bytes of the stream to frames.
 
-use wire::stream::{self, MAX_FRAME_LEN, Next, PREFIX_LEN};
+use wire::stream::{self, Next};
+
+/// Bytes that can be received at once, always: as much as a stream socket holds by default.
+const RECEIVE: usize = 256 << 10;
 
 /// A length that no frame has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,10 +21,10 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    /// Bytes of buffer for this many in one receive.
+    /// A buffer in which there is always room for [`RECEIVE`] bytes behind the beginning of a frame.
     #[must_use]
-    pub const fn buffer_len(receive: usize) -> usize {
-        PREFIX_LEN + MAX_FRAME_LEN + receive
+    pub fn buffer() -> Box<[u8]> {
+        vec![0; 3 * RECEIVE].into_boxed_slice()
     }
 
     /// Where to receive more: behind the beginning of a frame, if there is one. To be asked for when no
@@ -29,7 +32,7 @@ impl Inbound {
     pub fn room<'a>(&mut self, buffer: &'a mut [u8]) -> &'a mut [u8] {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
-        } else if buffer.len() - self.end < PREFIX_LEN + MAX_FRAME_LEN {
+        } else if buffer.len() - self.end < RECEIVE {
             buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
@@ -70,12 +73,12 @@ mod tests {
 
     /// What comes out if the stream arrives in pieces.
     fn frames(bytes: &[u8], mut piece: impl FnMut() -> usize) -> Result<Vec<Vec<u8>>, BadLength> {
-        let mut buffer = vec![0; Inbound::buffer_len(10_000)];
+        let mut buffer = Inbound::buffer();
         let mut inbound = Inbound::default();
         let (mut rest, mut out) = (bytes, Vec::new());
         while !rest.is_empty() {
             let room = inbound.room(&mut buffer);
-            assert!(room.len() >= PREFIX_LEN + MAX_FRAME_LEN - 1 || room.len() > 10_000);
+            assert!(room.len() >= RECEIVE);
             let len = piece().clamp(1, room.len()).min(rest.len());
             room[..len].copy_from_slice(&rest[..len]);
             inbound.received(len);

@@ -19,9 +19,6 @@ use self::outbound::Outbound;
 use super::Capture;
 use crate::token::Token;
 
-/// Bytes received at once, at least.
-const RECEIVE: usize = 256 << 10;
-
 /// Where the hypervisor comes from.
 #[derive(Debug)]
 pub enum Hypervisor {
@@ -92,7 +89,7 @@ impl StreamLink {
 
     /// A buffer for [`receive`](Self::receive).
     pub(crate) fn read_buffer() -> Box<[u8]> {
-        vec![0; Inbound::buffer_len(RECEIVE)].into_boxed_slice()
+        Inbound::buffer()
     }
 
     /// Whether a hypervisor is there.
