@@ -19,6 +19,10 @@ use self::outbound::Outbound;
 use super::Capture;
 use crate::token::Token;
 
+/// The longest IP packet in bytes.
+#[expect(clippy::cast_possible_truncation, reason = "lengths of frames have 16 bits")]
+const MAX_PACKET: u16 = (MAX_FRAME_LEN - ethernet::HEADER_LEN) as u16;
+
 /// Where the hypervisor comes from.
 #[derive(Debug)]
 pub enum Hypervisor {
@@ -78,7 +82,7 @@ impl StreamLink {
             watched_for_room: false,
             inbound: Inbound::default(),
             outbound: Outbound::new(),
-            limits: Limits { mtu, max_packet: MAX_FRAME_LEN - ethernet::HEADER_LEN },
+            limits: Limits { mtu: mtu.min(MAX_PACKET), max_packet: MAX_PACKET.into() },
             capture,
         };
         if let Some(client) = client {
