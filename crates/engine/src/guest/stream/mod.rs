@@ -19,6 +19,9 @@ use self::outbound::Outbound;
 use super::Capture;
 use crate::token::Token;
 
+/// Connections taken at once: nobody can keep us busy with that alone.
+const ACCEPTS: usize = 64;
+
 /// The longest IP packet in bytes.
 #[expect(clippy::cast_possible_truncation, reason = "lengths of frames have 16 bits")]
 const MAX_PACKET: u16 = (MAX_FRAME_LEN - ethernet::HEADER_LEN) as u16;
@@ -124,7 +127,8 @@ impl StreamLink {
     /// hypervisor has come.
     pub(crate) fn accept(&mut self, epoll: &Epoll) -> bool {
         let mut came = false;
-        loop {
+        // Who is still there after that hears from us with the next one, or when the present one leaves.
+        for _ in 0..ACCEPTS {
             self.spare.release();
             let accepted = self.listener.as_ref().map(UnixListener::accept);
             let client = match accepted {
