@@ -8,6 +8,7 @@ use std::process::Command;
 /// Program, Debian package.
 const TOOLS: &[(&str, &str)] = &[
     ("busybox", "busybox"),
+    ("cpio", "cpio"),
     ("curl", "curl"),
     ("dhclient", "isc-dhcp-client"),
     ("dig", "bind9-dnsutils"),
@@ -19,6 +20,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("nft", "nftables"),
     ("ping", "iputils-ping"),
     ("pkill", "procps"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
     ("rdisc6", "ndisc6"),
     ("socat", "socat"),
     ("ss", "iproute2"),
@@ -75,6 +77,37 @@ pub(crate) fn provide_debian() -> Option<PathBuf> {
             None
         }
     }
+}
+
+/// Makes the image of the virtual machines' guest, if that is possible, and returns where it is. Without
+/// it, the tests that need it are skipped.
+pub(crate) fn provide_guest() -> Option<PathBuf> {
+    if let Some(image) = std::env::var_os(testkit::guest::IMAGE) {
+        return Some(image.into());
+    }
+    let image = guest_image()?;
+    match testkit::guest::prepare(&image, false) {
+        Ok(()) => Some(image),
+        Err(error) => {
+            eprintln!("no guest, so the tests with virtual machines are skipped: {error:#}");
+            None
+        }
+    }
+}
+
+/// Where the guest's image is made.
+fn guest_image() -> Option<PathBuf> {
+    Some(std::env::current_exe().ok()?.ancestors().nth(2)?.join("guest"))
+}
+
+/// Makes the guest's image of the newest packages.
+pub(crate) fn guest() -> Result<()> {
+    provide()?;
+    let image = guest_image().context("no target directory")?;
+    testkit::guest::prepare(&image, true)?;
+    let accel = std::fs::read_to_string(image.join("accel"))?;
+    eprintln!("{}: boots with {accel}", image.display());
+    Ok(())
 }
 
 /// Packages of which a program is missing.

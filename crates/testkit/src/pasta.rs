@@ -1,5 +1,6 @@
-//! Starting pasta in a rig, in the ways that tests want it.
+//! Starting pasta, and passt, in a rig, in the ways that tests want it.
 
+use crate::debian::as_user;
 use crate::proc::{Outcome, Proc};
 use crate::rig::{Place, Rig, RigError, User};
 use crate::wait::wait_for;
@@ -32,25 +33,66 @@ fn binary() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The passt under test: `PASST_BIN`, or what is beside pasta.
+fn passt_binary() -> Result<PathBuf> {
+    let Some(path) = std::env::var_os("PASST_BIN") else { return beside("passt") };
+    let path = PathBuf::from(path);
+    anyhow::ensure!(path.exists(), "PASST_BIN: {} does not exist", path.display());
+    Ok(path)
+}
+
+/// A program that is built together with pasta; ends the test as skipped if it is not there.
+fn beside(name: &str) -> Result<PathBuf> {
+    let path = binary()?.with_file_name(name);
+    if !path.exists() {
+        bail!(RigError(format!("no {}: cargo build --release --bins", path.display())));
+    }
+    Ok(path)
+}
+
+/// Whether a program is a wrapper around another implementation.
+fn is_script(path: &Path) -> Result<bool> {
+    Ok(std::fs::read(path)?.starts_with(b"#!"))
+}
+
 impl Rig {
     /// A pasta to be started by `user`.
     pub fn pasta(&self, user: User) -> Result<PastaBuilder<'_>> {
-        let path = binary()?;
-        let script = std::fs::read(&path)?.starts_with(b"#!");
-        if script {
-            return Ok(PastaBuilder::wrapped(self, &path, user));
+        self.program(&binary()?, "pasta", user)
+    }
+
+    /// A passt to be started by `user`.
+    pub fn passt(&self, user: User) -> Result<PastaBuilder<'_>> {
+        self.program(&passt_binary()?, "passt", user)
+    }
+
+    fn program(&self, path: &Path, name: &str, user: User) -> Result<PastaBuilder<'_>> {
+        if is_script(path)? {
+            return Ok(PastaBuilder::wrapped(self, path, user));
         }
-        let path = self.install(&path, "pasta")?;
+        let path = self.install(path, name)?;
         Ok(PastaBuilder { rig: self, user, argv: vec![path.display().to_string()] })
+    }
+
+    /// Where passt is, for a program that starts it.
+    pub fn passt_path(&self) -> Result<PathBuf> {
+        let path = passt_binary()?;
+        // A wrapper knows the way only where it is: in the tree, which every user sees in the rig.
+        let at_home = || Ok(self.debian()?.join(path.file_name().unwrap_or_default()));
+        if is_script(&path)? { at_home() } else { self.install(&path, "passt") }
+    }
+
+    /// The program `qrap` beside passt, where every user may execute it; ends the test as skipped if
+    /// there is none.
+    pub fn qrap(&self) -> Result<PathBuf> {
+        let path = passt_binary()?.with_file_name("qrap");
+        let path = if path.exists() { path } else { beside("qrap")? };
+        self.install(&path, "qrap")
     }
 
     /// The program `pesto` beside pasta, where every user may execute it.
     pub fn pesto(&self) -> Result<PathBuf> {
-        let path = binary()?.with_file_name("pesto");
-        if !path.exists() {
-            bail!(RigError(format!("no {}: cargo build --release --bins", path.display())));
-        }
-        self.install(&path, "pesto")
+        self.install(&beside("pesto")?, "pesto")
     }
 
     /// A process that holds a new user and network namespace of `user`'s, in which nothing is
@@ -89,7 +131,7 @@ impl Holder {
     }
 }
 
-/// A pasta command line in the making.
+/// A command line of pasta or passt in the making.
 #[derive(Debug, Clone)]
 pub struct PastaBuilder<'r> {
     rig: &'r Rig,
@@ -99,11 +141,9 @@ pub struct PastaBuilder<'r> {
 
 impl<'r> PastaBuilder<'r> {
     /// A wrapper around another implementation knows the way to it only where it is, and changes the
-    /// user itself, to the one that the variable names.
+    /// user itself.
     pub(crate) fn wrapped(rig: &'r Rig, path: &Path, user: User) -> Self {
-        let uid = if user == User::Root { 0 } else { 1000 };
-        let argv = vec!["env".into(), format!("PASTA_UID={uid}"), path.display().to_string()];
-        Self { rig, user: User::Root, argv }
+        Self { rig, user: User::Root, argv: as_user(path, user) }
     }
 
     /// Adds arguments.
