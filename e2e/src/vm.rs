@@ -189,15 +189,18 @@ fn transfer(guest: &mut Guest, verb: &str, to: &str, size: u64) -> Result<()> {
     Ok(())
 }
 
-/// Connections of the guest to the outside and, by the gateway's addresses, to the host's loopback.
+/// Connections of the guest to the outside and, by the gateways' addresses, to the host's loopback.
 pub fn tcp_out(case: &Case<'_>, guest: &mut Guest) -> Result<()> {
     let _servers = servers(case)?;
-    let _own = case.rig.serve(&Place::Host, "127.0.0.1".parse()?, PORT)?;
-    let mut to: Vec<String> = FAMILIES.map(|family| family.peer().to_string()).into();
-    to.push("203.0.113.1".into());
-    for to in to {
-        transfer(guest, "put", &to, SMALL)?;
-        transfer(guest, "get", &to, SMALL)?;
+    for family in FAMILIES {
+        for verb in ["put", "get"] {
+            transfer(guest, verb, &family.peer().to_string(), SMALL)?;
+        }
+    }
+    for (own, gateway) in [("127.0.0.1", "203.0.113.1"), ("::1", "fe80::1%eth0")] {
+        let _server = case.rig.serve(&Place::Host, own.parse()?, PORT)?;
+        let from = guest.run(&format!("echo who | nc -w 10 {gateway} {PORT}"))?;
+        ensure!(from == own, "{gateway}: {from}");
     }
     Ok(())
 }
@@ -243,14 +246,17 @@ pub fn forwarded(case: &Case<'_>, guest: &mut Guest) -> Result<()> {
         }
     }
     end(guest, &job)?;
-    let job = guest.start("peer serve 0.0.0.0 8000")?;
-    guest.wait_line(&job, "serving")?;
-    for verb in ["put", "get"] {
-        let args = format!("{verb} 203.0.113.2 8000 {SMALL}");
-        let got = case.rig.peer(&Place::Outside, SHORT, &args)?;
-        ensure!(got == stream::sum(SMALL), "{verb}: {got}");
+    for (family, any) in FAMILIES.into_iter().zip(["0.0.0.0", "::"]) {
+        let job = guest.start(&format!("peer serve {any} 8000"))?;
+        guest.wait_line(&job, "serving")?;
+        for verb in ["put", "get"] {
+            let args = format!("{verb} {} 8000 {SMALL}", family.host());
+            let got = case.rig.peer(&Place::Outside, SHORT, &args)?;
+            ensure!(got == stream::sum(SMALL), "{verb} {}: {got}", family.host());
+        }
+        end(guest, &job)?;
     }
-    end(guest, &job)
+    Ok(())
 }
 
 /// Ends a server in the guest.

@@ -40,7 +40,7 @@ const SCRIPTS: [(&str, &str); 3] = [
 /// Limit for packing the file system.
 const PACK: Duration = Duration::from_secs(60);
 /// A machine on which a kernel boots under KVM does it in a fraction of this.
-const PROBE: Duration = Duration::from_secs(10);
+const PROBE: Duration = Duration::from_secs(6);
 
 /// Makes the image in `dir` unless it is there: `vmlinuz`, `initrd`, and `accel`, which says whether this
 /// machine boots it under `kvm` or has to interpret it (`tcg`). With `refresh`, looks for newer
@@ -211,7 +211,7 @@ fn probe(dir: &Path, recipe: &str) -> Result<()> {
     let found = if Path::new("/dev/kvm").exists() && boots(dir, "kvm")? {
         "kvm"
     } else {
-        let long = PROBE * 6;
+        let long = PROBE * 10;
         ensure!(boots_within(dir, "tcg", long)?, "the guest does not boot in {long:?}");
         "tcg"
     };

@@ -16,9 +16,14 @@ hostname guest
 ip link set lo up
 # So that one server can hold the same port of both families.
 echo 1 > /proc/sys/net/ipv6/bindv6only
-# The kernel itself has no ip=dhcp; this is what initramfs-tools runs for it.
+# Debian's kernel leaves ip=dhcp to this program of the initial file system, which asks at once if the
+# carrier is there, and otherwise in ten seconds.
 case " $(cat /proc/cmdline) " in
-*" ip=dhcp "*) ipconfig -t 20 -c dhcp eth0 > /tmp/ipconfig 2>&1 ;;
+*" ip=dhcp "*)
+	ip link set eth0 up
+	until [ "$(cat /sys/class/net/eth0/carrier)" = 1 ]; do sleep 0.1; done
+	ipconfig -t 20 -c dhcp eth0 > /tmp/ipconfig 2>&1
+	;;
 esac
 exec < /dev/ttyS1 > /dev/ttyS1 2>&1
 stty raw -echo

@@ -216,6 +216,8 @@ impl Guest {
             Ok((times > before).then_some(times))
         });
         self.ready = self.explain(ready)?;
+        let up = self.run("cat /proc/uptime")?;
+        eprintln!("booted in {} s", up.split(' ').next().unwrap_or_default());
         Ok(())
     }
 
