@@ -172,7 +172,8 @@ fn qrap_patching(case: &Case<'_>) -> Result<()> {
     by_qrap(case, |qrap| {
         let text =
             case.rig.run(&Place::Host, SHORT, &["qemu-system-x86_64", "-machine", "help"])?;
-        let name = text.split_whitespace().find(|word| word.starts_with("pc-q35-"));
+        let mut names = text.lines().filter_map(|line| line.split_whitespace().next());
+        let name = names.find(|name| name.starts_with("pc-q35-"));
         let machine = case.rig.machine(case.user)?.machine_type(name.context("no pc-q35")?);
         let port = "pcie-root-port,id=pci.3,bus=pcie.0,addr=0x3,chassis=3";
         let machine = machine.qemu(&[qrap], case.user).args(&["-device", port]);

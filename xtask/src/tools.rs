@@ -66,12 +66,17 @@ pub(crate) fn provide_debian() -> Option<PathBuf> {
     }
     let tree = std::env::current_exe().ok()?.ancestors().nth(2)?.join("sid");
     let prepared = if is_root() {
-        testkit::debian::prepare(&tree)
+        testkit::debian::prepare(&tree, false)
     } else {
         Err(anyhow::anyhow!("needs root"))
     };
     match prepared {
-        Ok(()) => Some(tree),
+        Ok(()) => {
+            if let Err(error) = testkit::debian::prepare(&tree, true) {
+                eprintln!("no QEMU of Debian sid, so its tests are skipped: {error:#}");
+            }
+            Some(tree)
+        }
         Err(error) => {
             eprintln!("no packages of Debian sid, so their tests are skipped: {error:#}");
             None

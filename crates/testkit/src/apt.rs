@@ -94,6 +94,11 @@ impl Apt {
         debs(&to)
     }
 
+    /// Forgets what [`Apt::download_all`] fetched.
+    pub(crate) fn clean(&self) -> Result<()> {
+        self.run("apt-get", &["clean"]).map(drop)
+    }
+
     /// The first package that `package` depends on.
     pub(crate) fn first_dependency(&self, package: &str) -> Result<String> {
         let text = self.run("apt-cache", &["depends", "--important", package])?;

@@ -24,6 +24,8 @@ use std::time::Duration;
 
 /// The packages unpacked.
 const PACKAGES: [&str; 3] = ["passt", "libc6", "libgcc-s1"];
+/// pasta in the tree.
+const PASTA: &str = "usr/bin/pasta";
 /// QEMU in its tree.
 const QEMU: &str = "usr/bin/qemu-system-x86_64";
 /// Limit for a short command.
@@ -42,8 +44,11 @@ impl Rig {
     /// The packaged QEMU, as a command line for root that goes on as `user`; ends the test as skipped if
     /// there is none.
     pub fn debian_qemu(&self, user: User) -> Result<Vec<String>> {
-        let path = self.debian()?.join("cqemu");
-        Ok(as_user(&path, user))
+        let tree = self.debian()?;
+        if !tree.join("qemu").join(QEMU).exists() {
+            bail!(RigError("no QEMU of Debian sid".into()));
+        }
+        Ok(as_user(&tree.join("cqemu"), user))
     }
 
     /// The directory with the wrappers; ends the test as skipped if there is none.
@@ -76,20 +81,21 @@ pub(crate) fn as_user(wrapper: &Path, user: User) -> Vec<String> {
 /// The variable in the environment that names the tree.
 pub const SID: &str = "DEBIAN_SID";
 
-/// Makes the tree in `dir`, unless it is there.
+/// Makes the tree in `dir`, unless it is there, with `qemu` that of QEMU, too.
 ///
 /// # Errors
 /// Without root, apt and a Debian mirror.
-pub fn prepare(dir: &Path) -> Result<()> {
-    let [root, qemu] = ["root", "qemu"].map(|name| dir.join(name));
-    let missing = [!root.join("usr/bin/pasta").exists(), !qemu.join(QEMU).exists()];
-    if missing.contains(&true) {
+pub fn prepare(dir: &Path, qemu: bool) -> Result<()> {
+    let trees = [dir.join("root"), dir.join("qemu")];
+    let wanted = [!trees[0].join(PASTA).exists(), qemu && !trees[1].join(QEMU).exists()];
+    if wanted != [false, false] {
         let apt = Apt::new(&dir.join("apt"), &[("debian", "sid")])?;
-        if missing[0] {
-            unpack(&apt.download(&dir.join("debs"), &PACKAGES)?, &root)?;
+        if wanted[0] {
+            unpack(&apt.download(&dir.join("debs"), &PACKAGES)?, &trees[0])?;
         }
-        if missing[1] {
-            unpack(&apt.download_all("qemu-system-x86")?, &qemu)?;
+        if wanted[1] {
+            unpack(&apt.download_all("qemu-system-x86")?, &trees[1])?;
+            apt.clean()?;
         }
     }
     write_wrappers(dir)

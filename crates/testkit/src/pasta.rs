@@ -1,6 +1,6 @@
 //! Starting pasta, and passt, in a rig, in the ways that tests want it.
 
-use crate::debian::as_user;
+use crate::debian::{SID, as_user};
 use crate::proc::{Outcome, Proc};
 use crate::rig::{Place, Rig, RigError, User};
 use crate::wait::wait_for;
@@ -68,7 +68,7 @@ impl Rig {
 
     fn program(&self, path: &Path, name: &str, user: User) -> Result<PastaBuilder<'_>> {
         if is_script(path)? {
-            return Ok(PastaBuilder::wrapped(self, path, user));
+            return Ok(PastaBuilder::wrapped(self, &self.in_tree(path)?, user));
         }
         let path = self.install(path, name)?;
         Ok(PastaBuilder { rig: self, user, argv: vec![path.display().to_string()] })
@@ -77,22 +77,30 @@ impl Rig {
     /// Where passt is, for a program that starts it.
     pub fn passt_path(&self) -> Result<PathBuf> {
         let path = passt_binary()?;
-        // A wrapper knows the way only where it is: in the tree, which every user sees in the rig.
-        let at_home = || Ok(self.debian()?.join(path.file_name().unwrap_or_default()));
-        if is_script(&path)? { at_home() } else { self.install(&path, "passt") }
+        if is_script(&path)? { self.in_tree(&path) } else { self.install(&path, "passt") }
     }
 
-    /// The program `qrap` beside passt, where every user may execute it; ends the test as skipped if
-    /// there is none.
-    pub fn qrap(&self) -> Result<PathBuf> {
-        let path = passt_binary()?.with_file_name("qrap");
-        let path = if path.exists() { path } else { beside("qrap")? };
-        self.install(&path, "qrap")
+    /// Where a wrapper is in the rig: of the packages' tree, every user sees all there.
+    fn in_tree(&self, path: &Path) -> Result<PathBuf> {
+        let tree = std::env::var_os(SID).map(PathBuf::from);
+        match path.file_name() {
+            Some(name) if tree.as_deref() == path.parent() => Ok(self.debian()?.join(name)),
+            _ => Ok(path.to_owned()),
+        }
     }
 
     /// The program `pesto` beside pasta, where every user may execute it.
     pub fn pesto(&self) -> Result<PathBuf> {
-        self.install(&beside("pesto")?, "pesto")
+        self.companion("pesto")
+    }
+
+    /// The program `qrap` beside pasta, where every user may execute it.
+    pub fn qrap(&self) -> Result<PathBuf> {
+        self.companion("qrap")
+    }
+
+    fn companion(&self, name: &str) -> Result<PathBuf> {
+        self.install(&beside(name)?, name)
     }
 
     /// A process that holds a new user and network namespace of `user`'s, in which nothing is

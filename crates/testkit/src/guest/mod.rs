@@ -66,27 +66,29 @@ impl Rig {
     /// Puts the image into the rig, with the helper in it, and says how it is run.
     fn guest_image(&self) -> Result<String> {
         self.needs(&["qemu-system-x86_64", "cpio"])?;
+        let to = Path::new(IN_RIG);
+        if let Ok(accel) = fs::read_to_string(to.join("accel")) {
+            return Ok(accel);
+        }
         let Some(image) = std::env::var_os(IMAGE).map(PathBuf::from) else {
             bail!(RigError(format!("no guest: {IMAGE} is not set")));
         };
         let Ok(accel) = fs::read_to_string(image.join("accel")) else {
             bail!(RigError(format!("no guest in {}", image.display())));
         };
-        let to = Path::new(IN_RIG);
-        if !to.exists() {
-            let more = to.join("more");
-            fs::create_dir_all(more.join("bin"))?;
-            for file in ["vmlinuz", "initrd"] {
-                fs::copy(image.join(file), to.join(file))?;
-            }
-            fs::copy(self.helper(), more.join("bin/peer"))?;
-            // The kernel unpacks several archives in a row.
-            image::pack(&more, &to.join("initrd"))?;
-            fs::remove_dir_all(&more)?;
-            if accel == "kvm" {
-                self.open_kvm()?;
-            }
+        let more = to.join("more");
+        fs::create_dir_all(more.join("bin"))?;
+        for file in ["vmlinuz", "initrd"] {
+            fs::copy(image.join(file), to.join(file))?;
         }
+        fs::copy(self.helper(), more.join("bin/peer"))?;
+        // The kernel unpacks several archives in a row.
+        image::pack(&more, &to.join("initrd"))?;
+        fs::remove_dir_all(&more)?;
+        if accel == "kvm" {
+            self.open_kvm()?;
+        }
+        fs::write(to.join("accel"), &accel)?;
         Ok(accel)
     }
 
