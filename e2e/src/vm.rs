@@ -86,7 +86,8 @@ pub fn check(case: &Case<'_>, guest: &mut Guest, checks: &[Check]) -> Result<()>
     Ok(())
 }
 
-/// Whether a guest has a network at all, in both directions.
+/// Whether a guest has a network at all, in both directions. In this order: passt learns from what the guest
+/// sends which of its addresses forwarded connections should go to.
 pub const SMOKE: &[Check] = &[
     ("DHCP by udhcpc", dhcp),
     ("SLAAC", slaac),

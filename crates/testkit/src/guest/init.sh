@@ -25,11 +25,16 @@ case " $(cat /proc/cmdline) " in
 	ipconfig -t 20 -c dhcp eth0 > /tmp/ipconfig 2>&1
 	;;
 esac
-exec < /dev/ttyS1 > /dev/ttyS1 2>&1
-stty raw -echo
-printf 'guest agent ready\n'
-while read -r id command; do
-	printf '\002%s\n' "$id"
-	(eval "$command") < /dev/null 2>&1
-	printf '\n\003%s %s\n' "$id" "$?"
-done
+agent() {
+	stty raw -echo
+	printf 'guest agent ready\n'
+	while read -r id command; do
+		printf '\002%s\n' "$id"
+		(eval "$command") < /dev/null 2>&1
+		printf '\n\003%s %s\n' "$id" "$?"
+	done
+}
+# The first process inherits orphans. This shell forgets what it has read of a line when a child ends,
+# so it is not the one that reads.
+agent < /dev/ttyS1 > /dev/ttyS1 2>&1 &
+wait
