@@ -44,7 +44,7 @@ pub(crate) fn outer(args: &Args) -> Result<ExitCode> {
     install_tools();
     let mut why_no_c = String::new();
     if args.peers.contains(&Peer::C) {
-        if let Err(e) = debian::prepare(&args.sid) {
+        if let Err(e) = debian::prepare(&args.sid, false) {
             why_no_c = format!("{e:#}");
         }
     }

@@ -1,13 +1,15 @@
 //! What the end-to-end tests in `tests/` share: the matrix of users and families.
 //!
 //! Each test of a matrix runs as root and as an ordinary user, for IPv4 and for IPv6, in a rig of
-//! its own (see `testkit`). `E2E_BYTES` sets the size of the bulk transfers (default 64 MiB),
-//! `E2E_SECONDS` for how long something goes on where that matters (default 8).
+//! its own (see `testkit`). `E2E_BYTES` sets the size of the bulk transfers (default 64 MiB,
+//! 32 MiB with virtual machines), `E2E_SECONDS` for how long something goes on where that matters
+//! (default 8), `E2E_PAUSE` for how many seconds virtual machines are paused (default 5).
 
 #![forbid(unsafe_code)]
 
 pub mod repair;
 pub mod rules;
+pub mod vm;
 
 use anyhow::Result;
 use std::net::IpAddr;
@@ -65,19 +67,22 @@ pub fn case(
     family: Family,
     body: fn(&Case<'_>) -> Result<()>,
 ) {
-    in_rig(name, Path::new(helper), TEST, |rig| body(&Case { rig, user, family }));
+    in_rig(name, Path::new(helper), TEST + vm::pause(), |rig| body(&Case { rig, user, family }));
 }
 
 /// Size of a bulk transfer in bytes.
 pub fn bulk_bytes() -> u64 {
-    let set = std::env::var("E2E_BYTES").ok().and_then(|text| text.parse().ok());
-    set.unwrap_or(64 << 20)
+    set("E2E_BYTES").unwrap_or(64 << 20)
+}
+
+/// A number in the environment.
+fn set(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
 /// How long something goes on where that matters.
 pub fn seconds() -> Duration {
-    let set = std::env::var("E2E_SECONDS").ok().and_then(|text| text.parse().ok());
-    Duration::from_secs(set.unwrap_or(8))
+    Duration::from_secs(set("E2E_SECONDS").unwrap_or(8))
 }
 
 /// Declares tests from functions of one [`Case`]: `matrix!(all: ping, dns)` for users × families,

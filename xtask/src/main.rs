@@ -17,6 +17,8 @@ Usage: cargo xtask TASK
   e2e [--full] [ARGS]
                      the end-to-end tests alone; --full moves a GiB in each bulk transfer
                      and takes a minute where time matters
+  guest              makes the virtual machines' guest of the newest packages (the tests make it
+                     if there is none)
   check              lengths of files, places of unsafe, dependencies between crates
   bench [OPTIONS]    pasta and passt beside the C ones, slirp4netns, plain veth (bench --help says more)
   man                writes man/ from the table of flags
@@ -38,6 +40,7 @@ fn run() -> Result<()> {
     match args.next().as_deref().and_then(std::ffi::OsStr::to_str) {
         Some("test") => test::run(args),
         Some("e2e") => test::e2e(args),
+        Some("guest") => tools::guest(),
         Some("check") => check::run(),
         Some("bench") => bench::run(args),
         Some("man") => generated::write("man"),

@@ -9,8 +9,10 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// A whole GiB for each bulk transfer, and a minute for what has to be endured.
-const FULL: &[(&str, &str)] = &[("E2E_BYTES", "1073741824"), ("E2E_SECONDS", "60")];
+/// A whole GiB for each bulk transfer, a minute for what has to be endured, and guests that are paused for
+/// longer than a connection's usual timers.
+const FULL: &[(&str, &str)] =
+    &[("E2E_BYTES", "1073741824"), ("E2E_SECONDS", "60"), ("E2E_PAUSE", "150")];
 /// How long each fuzz target runs is this, shared among them all.
 const FUZZ: Duration = Duration::from_secs(60);
 
@@ -104,6 +106,9 @@ fn tests_with(packages: &[&str], args: &[OsString], env: &[(&str, &str)]) -> Res
     command.envs(env.iter().copied());
     if let Some(tree) = tools::provide_debian() {
         command.env(testkit::debian::SID, tree);
+    }
+    if let Some(image) = tools::provide_guest() {
+        command.env(testkit::guest::IMAGE, image);
     }
     let mut counts = run_counted(command)?;
     if nextest && packages == ["--workspace"] && args.is_empty() {

@@ -8,6 +8,7 @@ use std::process::Command;
 /// Program, Debian package.
 const TOOLS: &[(&str, &str)] = &[
     ("busybox", "busybox"),
+    ("cpio", "cpio"),
     ("curl", "curl"),
     ("dhclient", "isc-dhcp-client"),
     ("dig", "bind9-dnsutils"),
@@ -19,6 +20,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("nft", "nftables"),
     ("ping", "iputils-ping"),
     ("pkill", "procps"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
     ("rdisc6", "ndisc6"),
     ("setcap", "libcap2-bin"),
     ("socat", "socat"),
@@ -65,17 +67,53 @@ pub(crate) fn provide_debian() -> Option<PathBuf> {
     }
     let tree = std::env::current_exe().ok()?.ancestors().nth(2)?.join("sid");
     let prepared = if is_root() {
-        testkit::debian::prepare(&tree)
+        testkit::debian::prepare(&tree, false)
     } else {
         Err(anyhow::anyhow!("needs root"))
     };
     match prepared {
-        Ok(()) => Some(tree),
+        Ok(()) => {
+            if let Err(error) = testkit::debian::prepare(&tree, true) {
+                eprintln!("no QEMU of Debian sid, so its tests are skipped: {error:#}");
+            }
+            Some(tree)
+        }
         Err(error) => {
             eprintln!("no packages of Debian sid, so their tests are skipped: {error:#}");
             None
         }
     }
+}
+
+/// Makes the image of the virtual machines' guest, if that is possible, and returns where it is. Without
+/// it, the tests that need it are skipped.
+pub(crate) fn provide_guest() -> Option<PathBuf> {
+    if let Some(image) = std::env::var_os(testkit::guest::IMAGE) {
+        return Some(image.into());
+    }
+    let image = guest_image()?;
+    match testkit::guest::prepare(&image, false) {
+        Ok(()) => Some(image),
+        Err(error) => {
+            eprintln!("no guest, so the tests with virtual machines are skipped: {error:#}");
+            None
+        }
+    }
+}
+
+/// Where the guest's image is made.
+fn guest_image() -> Option<PathBuf> {
+    Some(std::env::current_exe().ok()?.ancestors().nth(2)?.join("guest"))
+}
+
+/// Makes the guest's image of the newest packages.
+pub(crate) fn guest() -> Result<()> {
+    provide()?;
+    let image = guest_image().context("no target directory")?;
+    testkit::guest::prepare(&image, true)?;
+    let accel = std::fs::read_to_string(image.join("accel"))?;
+    eprintln!("{}: boots with {accel}", image.display());
+    Ok(())
 }
 
 /// Packages of which a program is missing.

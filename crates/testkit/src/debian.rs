@@ -1,19 +1,21 @@
-//! A small Debian sid tree with the packaged C pasta and the C library it needs.
+//! A small Debian sid tree with the packaged C pasta and the C library it needs, and a second one with
+//! the newest QEMU and its libraries.
 //!
 //! The tree holds three unpacked packages only. `sid-run PROGRAM ARGS` enters a private mount
 //! namespace in which the tree's libraries lie over this machine's own (an older program runs
 //! under a newer C library, never the other way), with a tun device for everybody, and goes on as
-//! an ordinary user. `cpasta ARGS` and `cpesto ARGS` do the same for the packaged pasta, which thus
-//! finds its faster twin through /proc/self/exe and runs this machine's own programs as its
-//! children, and for its client.
+//! an ordinary user. `cpasta ARGS`, `cpasst ARGS` and `cpesto ARGS` do the same for the packaged programs,
+//! which thus find their faster twins through /proc/self/exe and run this machine's own programs as
+//! their children. `cqemu ARGS` is QEMU under the libraries of the second tree.
 //!
 //! [`prepare`] downloads, so it is for whoever starts the tests or the benchmark. Tests are told in
 //! `DEBIAN_SID` where the tree is, and ask for it with [`Rig::debian`].
 
+use crate::apt::{Apt, unpack};
 use crate::pasta::PastaBuilder;
 use crate::proc::Proc;
 use crate::rig::{Rig, RigError, User};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -22,10 +24,12 @@ use std::time::Duration;
 
 /// The packages unpacked.
 const PACKAGES: [&str; 3] = ["passt", "libc6", "libgcc-s1"];
-/// How long a download may take.
-const DOWNLOAD: Duration = Duration::from_secs(300);
-/// How long unpacking a package may take.
-const UNPACK: Duration = Duration::from_secs(60);
+/// pasta in the tree.
+const PASTA: &str = "usr/bin/pasta";
+/// QEMU in its tree.
+const QEMU: &str = "usr/bin/qemu-system-x86_64";
+/// Limit for a short command.
+const SHORT: Duration = Duration::from_secs(20);
 /// Where a rig has the tree, for every user.
 const IN_RIG: &str = "/run/rig/sid";
 
@@ -37,14 +41,23 @@ impl Rig {
         Ok(PastaBuilder::wrapped(self, &path, User::Ordinary))
     }
 
-    /// The directory with the wrappers `sid-run`, `cpasta` and `cpesto`; ends the test as skipped
-    /// if there is none.
+    /// The packaged QEMU, as a command line for root that goes on as `user`; ends the test as skipped if
+    /// there is none.
+    pub fn debian_qemu(&self, user: User) -> Result<Vec<String>> {
+        let tree = self.debian()?;
+        if !tree.join("qemu").join(QEMU).exists() {
+            bail!(RigError("no QEMU of Debian sid".into()));
+        }
+        Ok(as_user(&tree.join("cqemu"), user))
+    }
+
+    /// The directory with the wrappers; ends the test as skipped if there is none.
     pub fn debian(&self) -> Result<PathBuf> {
         let Some(tree) = std::env::var_os(SID) else {
             bail!(RigError(format!("no packages of Debian sid: {SID} is not set")));
         };
         let tree = PathBuf::from(tree);
-        if !tree.join("cpesto").exists() {
+        if WRAPPERS.iter().any(|name| !tree.join(name).exists()) {
             bail!(RigError(format!("no packages of Debian sid in {}", tree.display())));
         }
         let at = PathBuf::from(IN_RIG);
@@ -53,35 +66,37 @@ impl Rig {
             fs::create_dir(&at)?;
             let mut command = Command::new("mount");
             command.arg("--bind").arg(&tree).arg(&at);
-            Proc::run(command, UNPACK)?.ok("mount")?;
+            Proc::run(command, SHORT)?.ok("mount")?;
         }
         Ok(at)
     }
 }
 
+/// The command line of a wrapper: it changes the user itself, to the one that the variable names.
+pub(crate) fn as_user(wrapper: &Path, user: User) -> Vec<String> {
+    let uid = if user == User::Root { 0 } else { 1000 };
+    vec!["env".into(), format!("PASTA_UID={uid}"), wrapper.display().to_string()]
+}
+
 /// The variable in the environment that names the tree.
 pub const SID: &str = "DEBIAN_SID";
 
-/// Makes the tree in `dir`, unless it is there.
+/// Makes the tree in `dir`, unless it is there, with `qemu` that of QEMU, too.
 ///
 /// # Errors
 /// Without root, apt and a Debian mirror.
-pub fn prepare(dir: &Path) -> Result<()> {
-    let root = dir.join("root");
-    if !root.join("usr/bin/pasta").exists() {
-        ensure!(Path::new("/usr/bin/apt-get").exists(), "no apt-get on this machine");
-        let debs = download(dir)?;
-        let unpacking = dir.join("root.partial");
-        let _ = fs::remove_dir_all(&unpacking);
-        fs::create_dir_all(&unpacking)?;
-        for deb in debs {
-            let mut command = Command::new("dpkg-deb");
-            command.arg("-x").arg(&deb).arg(&unpacking);
-            Proc::run(command, UNPACK)?.ok("dpkg-deb")?;
+pub fn prepare(dir: &Path, qemu: bool) -> Result<()> {
+    let trees = [dir.join("root"), dir.join("qemu")];
+    let wanted = [!trees[0].join(PASTA).exists(), qemu && !trees[1].join(QEMU).exists()];
+    if wanted != [false, false] {
+        let apt = Apt::new(&dir.join("apt"), &[("debian", "sid")])?;
+        if wanted[0] {
+            unpack(&apt.download(&dir.join("debs"), &PACKAGES)?, &trees[0])?;
         }
-        // Only programs, libraries and copyright files are wanted.
-        let _ = fs::remove_dir_all(unpacking.join("usr/share/man"));
-        fs::rename(&unpacking, &root)?;
+        if wanted[1] {
+            unpack(&apt.download_all("qemu-system-x86")?, &trees[1])?;
+            apt.clean()?;
+        }
     }
     write_wrappers(dir)
 }
@@ -97,61 +112,18 @@ pub fn version(dir: &Path) -> Result<String> {
     Ok(text.lines().next().unwrap_or_default().trim().to_owned())
 }
 
-/// Fetches the packages with a configuration of apt that touches nothing of this machine's.
-fn download(dir: &Path) -> Result<Vec<PathBuf>> {
-    let apt = dir.join("apt");
-    let debs = dir.join("debs");
-    let _ = fs::remove_dir_all(&debs);
-    for sub in ["lists/partial", "cache/archives/partial"] {
-        fs::create_dir_all(apt.join(sub))?;
-    }
-    fs::create_dir_all(&debs)?;
-    fs::write(apt.join("status"), "")?;
-    fs::write(
-        apt.join("sources.list"),
-        "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] \
-         http://deb.debian.org/debian sid main\n",
-    )?;
-    let conf = apt.join("apt.conf");
-    let at = apt.display();
-    fs::write(
-        &conf,
-        format!(
-            "Dir::Etc::SourceList \"{at}/sources.list\";\n\
-             Dir::Etc::SourceParts \"/dev/null\";\n\
-             Dir::State \"{at}\";\n\
-             Dir::State::Lists \"{at}/lists\";\n\
-             Dir::State::status \"{at}/status\";\n\
-             Dir::Cache \"{at}/cache\";\n\
-             Acquire::Check-Valid-Until \"false\";\n\
-             Acquire::Languages \"none\";\n\
-             APT::Sandbox::User \"root\";\n"
-        ),
-    )?;
-    for line in [&["update"][..], &[&["download"][..], &PACKAGES].concat()] {
-        let mut command = Command::new("apt-get");
-        command.args(line).env("APT_CONFIG", &conf).current_dir(&debs);
-        Proc::run(command, DOWNLOAD)?.ok("apt-get")?;
-    }
-    let mut found = Vec::new();
-    for entry in fs::read_dir(&debs)? {
-        found.push(entry?.path());
-    }
-    if found.len() < PACKAGES.len() {
-        bail!("apt-get downloaded {} of {} packages", found.len(), PACKAGES.len());
-    }
-    Ok(found)
-}
-
 /// Enters the tree. What it runs does not depend on where the tree is: that may be somewhere else in a rig.
 const SID_RUN: &str = r#"#!/bin/sh
 # sid-run PROGRAM ARGS: as root, in any network namespace. Runs PROGRAM under Debian sid's C library,
 # as the ordinary user $PASTA_UID (default 1000; 0 keeps root), with a /dev/net/tun for everybody.
+# $SID_TREE names another tree than root. What runs inside may call wrappers: it has all that already.
+[ -n "$SID_ENTERED" ] && exec "$@"
 if [ "$1" != --entered ]; then
     exec unshare -m --propagation private "$0" --entered "$@"
 fi
 shift
-T=${0%/*}/root
+export SID_ENTERED=1
+T=${0%/*}/${SID_TREE:-root}
 L=/usr/lib/$(uname -m)-linux-gnu
 mount -t overlay overlay -o "lowerdir=$T$L:$L" "$L" || exit 125
 { mount -t tmpfs -o mode=755 tun /dev/net && mknod /dev/net/tun c 10 200 && chmod 666 /dev/net/tun; } || exit 125
@@ -160,20 +132,26 @@ U=${PASTA_UID:-1000}
 exec setpriv --reuid "$U" --regid "$U" --clear-groups --inh-caps=-all "$@"
 "#;
 
-/// A program of the tree.
-fn wrapper(program: &str) -> String {
+/// The wrappers.
+const WRAPPERS: [&str; 5] = ["sid-run", "cpasta", "cpasst", "cpesto", "cqemu"];
+
+/// What a wrapper says. Each is named like its program, after a letter.
+fn wrapper(name: &str) -> String {
+    let (tree, program, more) = match name {
+        "sid-run" => return SID_RUN.into(),
+        "cqemu" => ("qemu", QEMU.into(), "-L \"$t/usr/share/qemu\" -L \"$t/usr/share/seabios\" "),
+        _ => ("root", format!("usr/bin/{}", &name[1..]), ""),
+    };
     format!(
         "#!/bin/sh\n# The packaged {program} of Debian sid; see sid-run.\n\
-         at=$(dirname \"$(realpath \"$0\")\")\n\
-         exec \"$at/sid-run\" \"$at/root/usr/bin/{program}\" \"$@\"\n"
+         at=$(dirname \"$(realpath \"$0\")\")\nt=$at/{tree}\n\
+         SID_TREE={tree} exec \"$at/sid-run\" \"$t/{program}\" {more}\"$@\"\n"
     )
 }
 
 fn write_wrappers(dir: &Path) -> Result<()> {
-    let wrappers =
-        [("sid-run", SID_RUN.into()), ("cpasta", wrapper("pasta")), ("cpesto", wrapper("pesto"))];
-    for (name, text) in wrappers {
-        let path = dir.join(name);
+    for name in WRAPPERS {
+        let (path, text) = (dir.join(name), wrapper(name));
         if fs::read_to_string(&path).ok().as_ref() == Some(&text) {
             continue;
         }

@@ -16,12 +16,14 @@
 //! pasta maps the gateway's address to the host by default, hence the second address, `.10`, as
 //! the usual peer, and `.53` for the name server.
 //!
-//! [`peer`] is the helper program: echo, sink and source servers and the clients that go with
+//! [`guest`] adds virtual machines. [`peer`] is the helper program: echo, sink and source servers and the clients that go with
 //! them, for every place that a test wants to talk from or to.
 
 #![forbid(unsafe_code)]
 
+mod apt;
 pub mod debian;
+pub mod guest;
 mod pasta;
 pub mod peer;
 mod proc;

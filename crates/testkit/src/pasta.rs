@@ -1,5 +1,6 @@
-//! Starting pasta in a rig, in the ways that tests want it.
+//! Starting pasta, and passt, in a rig, in the ways that tests want it.
 
+use crate::debian::{SID, as_user};
 use crate::proc::{Outcome, Proc};
 use crate::rig::{Place, Rig, RigError, User};
 use crate::wait::wait_for;
@@ -32,16 +33,60 @@ fn binary() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The passt under test: `PASST_BIN`, or what is beside pasta.
+fn passt_binary() -> Result<PathBuf> {
+    let Some(path) = std::env::var_os("PASST_BIN") else { return beside("passt") };
+    let path = PathBuf::from(path);
+    anyhow::ensure!(path.exists(), "PASST_BIN: {} does not exist", path.display());
+    Ok(path)
+}
+
+/// A program that is built together with pasta; ends the test as skipped if it is not there.
+fn beside(name: &str) -> Result<PathBuf> {
+    let path = binary()?.with_file_name(name);
+    if !path.exists() {
+        bail!(RigError(format!("no {}: cargo build --release --bins", path.display())));
+    }
+    Ok(path)
+}
+
+/// Whether a program is a wrapper around another implementation.
+fn is_script(path: &Path) -> Result<bool> {
+    Ok(std::fs::read(path)?.starts_with(b"#!"))
+}
+
 impl Rig {
     /// A pasta to be started by `user`.
     pub fn pasta(&self, user: User) -> Result<PastaBuilder<'_>> {
-        let path = binary()?;
-        let script = std::fs::read(&path)?.starts_with(b"#!");
-        if script {
-            return Ok(PastaBuilder::wrapped(self, &path, user));
+        self.program(&binary()?, "pasta", user)
+    }
+
+    /// A passt to be started by `user`.
+    pub fn passt(&self, user: User) -> Result<PastaBuilder<'_>> {
+        self.program(&passt_binary()?, "passt", user)
+    }
+
+    fn program(&self, path: &Path, name: &str, user: User) -> Result<PastaBuilder<'_>> {
+        if is_script(path)? {
+            return Ok(PastaBuilder::wrapped(self, &self.in_tree(path)?, user));
         }
-        let path = self.install(&path, "pasta")?;
+        let path = self.install(path, name)?;
         Ok(PastaBuilder { rig: self, user, argv: vec![path.display().to_string()] })
+    }
+
+    /// Where passt is, for a program that starts it.
+    pub fn passt_path(&self) -> Result<PathBuf> {
+        let path = passt_binary()?;
+        if is_script(&path)? { self.in_tree(&path) } else { self.install(&path, "passt") }
+    }
+
+    /// Where a wrapper is in the rig: of the packages' tree, every user sees all there.
+    fn in_tree(&self, path: &Path) -> Result<PathBuf> {
+        let tree = std::env::var_os(SID).map(PathBuf::from);
+        match path.file_name() {
+            Some(name) if tree.as_deref() == path.parent() => Ok(self.debian()?.join(name)),
+            _ => Ok(path.to_owned()),
+        }
     }
 
     /// The program `pesto` beside pasta, where every user may execute it.
@@ -68,11 +113,7 @@ impl Rig {
     }
 
     fn beside_pasta(&self, program: &str, name: &str) -> Result<PathBuf> {
-        let path = binary()?.with_file_name(program);
-        if !path.exists() {
-            bail!(RigError(format!("no {}: cargo build --release --bins", path.display())));
-        }
-        self.install(&path, name)
+        self.install(&beside(program)?, name)
     }
 
     /// A process that holds a new user and network namespace of `user`'s, in which nothing is
@@ -111,7 +152,7 @@ impl Holder {
     }
 }
 
-/// A pasta command line in the making.
+/// A command line of pasta or passt in the making.
 #[derive(Debug, Clone)]
 pub struct PastaBuilder<'r> {
     rig: &'r Rig,
@@ -121,11 +162,9 @@ pub struct PastaBuilder<'r> {
 
 impl<'r> PastaBuilder<'r> {
     /// A wrapper around another implementation knows the way to it only where it is, and changes the
-    /// user itself, to the one that the variable names.
+    /// user itself.
     pub(crate) fn wrapped(rig: &'r Rig, path: &Path, user: User) -> Self {
-        let uid = if user == User::Root { 0 } else { 1000 };
-        let argv = vec!["env".into(), format!("PASTA_UID={uid}"), path.display().to_string()];
-        Self { rig, user: User::Root, argv }
+        Self { rig, user: User::Root, argv: as_user(path, user) }
     }
 
     /// Adds arguments.

@@ -1,0 +1,49 @@
+//! QEMU's control socket.
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+/// Longest time that an answer may take.
+const ANSWER: Duration = Duration::from_secs(20);
+
+/// A conversation in QEMU's machine protocol.
+#[derive(Debug)]
+pub(super) struct Qmp(BufReader<UnixStream>);
+
+impl Qmp {
+    pub(super) fn connect(path: &Path) -> Result<Self> {
+        let stream = UnixStream::connect(path)?;
+        stream.set_read_timeout(Some(ANSWER))?;
+        let mut qmp = Self(BufReader::new(stream));
+        qmp.read()?;
+        qmp.execute("qmp_capabilities")?;
+        Ok(qmp)
+    }
+
+    /// Runs a command without arguments and returns its answer.
+    pub(super) fn execute(&mut self, command: &str) -> Result<Value> {
+        writeln!(self.0.get_mut(), "{}", json!({ "execute": command }))?;
+        loop {
+            let mut message = self.read()?;
+            if let Some(error) = message.get("error") {
+                bail!("QEMU, {command}: {error}");
+            }
+            // Events come between.
+            if let Some(answer) = message.get_mut("return") {
+                return Ok(answer.take());
+            }
+        }
+    }
+
+    fn read(&mut self) -> Result<Value> {
+        let mut line = String::new();
+        if self.0.read_line(&mut line).context("QEMU's control socket")? == 0 {
+            bail!("QEMU closed its control socket");
+        }
+        serde_json::from_str(&line).with_context(|| line)
+    }
+}
