@@ -54,10 +54,12 @@ fn has_owner(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Whether `fd` is a stream socket.
+/// Whether `fd` is a stream socket that was connected. The other end may be gone.
 #[must_use]
-pub fn is_stream(fd: impl AsFd) -> bool {
+pub fn is_connected_stream(fd: impl AsFd) -> bool {
+    let fd = fd.as_fd();
     sockopt::socket_type(fd).is_ok_and(|kind| kind == SocketType::STREAM)
+        && rustix::net::getpeername(fd).is_ok_and(|peer| peer.is_some())
 }
 
 /// Makes room for as much as the kernel lets us (`SO_SNDBUF`, at most `net.core.wmem_max`).
@@ -184,6 +186,25 @@ mod tests {
             connect(&path, Some(limit)).unwrap_err().kind(),
             io::ErrorKind::ConnectionRefused
         );
+        fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn streams_have_another_end() {
+        let directory = std::env::temp_dir().join(format!("unix-stream-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let listener = bind(&directory.join("socket")).unwrap();
+        assert!(!is_connected_stream(&listener));
+        let (one, other) = UnixStream::pair().unwrap();
+        assert!(is_connected_stream(&one));
+        drop(other);
+        assert!(is_connected_stream(&one), "what it sent may still be there");
+        let (one, _other) = UnixDatagram::pair().unwrap();
+        assert!(!is_connected_stream(&one));
+        let flags = SocketFlags::CLOEXEC;
+        let fresh = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        assert!(!is_connected_stream(&fresh));
+        assert!(!is_connected_stream(fs::File::open("/dev/null").unwrap()));
         fs::remove_dir_all(&directory).unwrap();
     }
 
