@@ -21,7 +21,7 @@ use wire::ethernet::MacAddr;
 
 use crate::counters::{Counters, Kind, StatsReport};
 use crate::forward::{Forwarder, Forwarding};
-use crate::guest::{Attachment, Capture, GuestLink};
+use crate::guest::{Accepted, Attachment, Capture, GuestLink};
 use crate::host::{HostOptions, KernelHost};
 use crate::neighbours::Neighbours;
 use crate::token::Token;
@@ -251,10 +251,7 @@ impl Worker {
                     self.on_tap(&event)
                 }
                 Token::Stream => self.on_stream(&event),
-                Token::StreamListener => {
-                    self.on_hypervisor();
-                    None
-                }
+                Token::StreamListener => self.on_hypervisor(),
                 Token::TcpListener(_)
                 | Token::UdpListener(_)
                 | Token::Spliced(..)
@@ -323,11 +320,23 @@ impl Worker {
         })
     }
 
-    /// Somebody wants to connect as the guest's hypervisor.
-    fn on_hypervisor(&mut self) {
-        let GuestLink::Stream(stream) = &mut self.link else { return };
-        if stream.accept(self.host.epoll()) {
-            self.meet_guest();
+    /// Somebody wants to connect as the guest's hypervisor. One that has hung up makes room for the next,
+    /// whichever of the two we are told of first; what it left is taken before.
+    fn on_hypervisor(&mut self) -> Option<ExitReason> {
+        loop {
+            let GuestLink::Stream(stream) = &mut self.link else { return None };
+            if stream.has_hung_up() {
+                let reason = self.take_frames();
+                if reason.is_some() {
+                    return reason;
+                }
+                continue;
+            }
+            match stream.accept(self.host.epoll()) {
+                Accepted::Hypervisor => self.meet_guest(),
+                Accepted::Discarded => {}
+                Accepted::Nobody => return None,
+            }
         }
     }
 
@@ -337,7 +346,11 @@ impl Worker {
             self.stack.on_link_ready();
         }
         if event.readable || event.read_closed || event.hang_up || event.error {
-            return self.take_frames();
+            let reason = self.take_frames();
+            if reason.is_none() && !self.link.is_connected() {
+                return self.on_hypervisor();
+            }
+            return reason;
         }
         None
     }
@@ -382,11 +395,7 @@ impl Worker {
     fn lose_hypervisor(&mut self) -> Option<ExitReason> {
         let GuestLink::Stream(stream) = &mut self.link else { return None };
         stream.disconnect();
-        if stream.is_one_off() {
-            return Some(ExitReason::HypervisorGone);
-        }
-        self.on_hypervisor();
-        None
+        stream.is_one_off().then_some(ExitReason::HypervisorGone)
     }
 
     fn on_child(&self) -> Option<ExitReason> {

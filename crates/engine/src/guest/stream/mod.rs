@@ -33,6 +33,17 @@ pub enum Hypervisor {
     Connected(UnixStream),
 }
 
+/// What became of those who want to connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Accepted {
+    /// One of them is the hypervisor now.
+    Hypervisor,
+    /// One of them was sent away; there may be others.
+    Discarded,
+    /// There is none.
+    Nobody,
+}
+
 /// The link to a guest whose hypervisor is at the other end of a stream socket.
 ///
 /// What was sent is never lost and never reordered: what the socket does not take is kept, and until that is
@@ -116,37 +127,46 @@ impl StreamLink {
         }
     }
 
-    /// Takes who wants to connect: the first one if there is none, and nobody else. Returns whether a
-    /// hypervisor has come.
-    pub(crate) fn accept(&mut self, epoll: &Epoll) -> bool {
-        let mut came = false;
-        loop {
-            self.spare.release();
-            let accepted = self.listener.as_ref().map(UnixListener::accept);
-            let client = match accepted {
-                Some(Ok((client, _))) => client,
-                Some(Err(error)) if error.kind() == ErrorKind::Interrupted => continue,
-                Some(Err(error)) => {
+    /// Whether there is a hypervisor that sends no more, although it may have left something to be received.
+    pub(crate) fn has_hung_up(&self) -> bool {
+        self.client.as_ref().is_some_and(unix::has_hung_up)
+    }
+
+    /// Takes the next one who wants to connect, and sends it away if there is a hypervisor.
+    pub(crate) fn accept(&mut self, epoll: &Epoll) -> Accepted {
+        self.spare.release();
+        let accepted = self.accept_one(epoll);
+        self.spare.regain();
+        accepted
+    }
+
+    fn accept_one(&mut self, epoll: &Epoll) -> Accepted {
+        let Some(listener) = &self.listener else { return Accepted::Nobody };
+        let client = loop {
+            match listener.accept() {
+                Ok((client, _)) => break client,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
                     if error.kind() != ErrorKind::WouldBlock {
                         log::warn!("Couldn't accept connection: {}", sys::reason(&error));
                     }
-                    break;
+                    return Accepted::Nobody;
                 }
-                None => break,
-            };
-            let pid = unix::peer_pid(&client).unwrap_or_default();
-            if self.client.is_some() {
-                log::info!("discarding connection from PID {pid}");
-                continue;
             }
-            log::info!("accepted connection from PID {pid}");
-            match self.serve(client, epoll) {
-                Ok(()) => came = true,
-                Err(error) => log::warn!("Couldn't watch connection: {}", sys::reason(&error)),
+        };
+        let pid = unix::peer_pid(&client).unwrap_or_default();
+        if self.client.is_some() {
+            log::info!("discarding connection from PID {pid}");
+            return Accepted::Discarded;
+        }
+        log::info!("accepted connection from PID {pid}");
+        match self.serve(client, epoll) {
+            Ok(()) => Accepted::Hypervisor,
+            Err(error) => {
+                log::warn!("Couldn't watch connection: {}", sys::reason(&error));
+                Accepted::Discarded
             }
         }
-        self.spare.regain();
-        came
     }
 
     fn serve(&mut self, client: UnixStream, epoll: &Epoll) -> io::Result<()> {
