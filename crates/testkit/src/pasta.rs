@@ -1,4 +1,4 @@
-//! Starting pasta in a rig, in the ways that tests want it.
+//! Starting pasta and passt in a rig, in the ways that tests want it.
 
 use crate::proc::{Outcome, Proc};
 use crate::rig::{Place, Rig, RigError, User};
@@ -41,6 +41,12 @@ impl Rig {
             return Ok(PastaBuilder::wrapped(self, &path, user));
         }
         let path = self.install(&path, "pasta")?;
+        Ok(PastaBuilder { rig: self, user, argv: vec![path.display().to_string()] })
+    }
+
+    /// The passt beside pasta, to be started by `user`.
+    pub fn passt(&self, user: User) -> Result<PastaBuilder<'_>> {
+        let path = self.beside_pasta("passt", "passt")?;
         Ok(PastaBuilder { rig: self, user, argv: vec![path.display().to_string()] })
     }
 
@@ -111,7 +117,7 @@ impl Holder {
     }
 }
 
-/// A pasta command line in the making.
+/// A command line of pasta or passt in the making.
 #[derive(Debug, Clone)]
 pub struct PastaBuilder<'r> {
     rig: &'r Rig,
