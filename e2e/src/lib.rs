@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod hypervisor;
 pub mod repair;
 pub mod rules;
 pub mod vm;

@@ -1,5 +1,5 @@
 //! qrap between a QEMU that tells what it got, or a real one, and servers that answer, do not, or are the
-//! passt of the C implementation.
+//! passt of the C implementation, or our own.
 
 #![forbid(unsafe_code)]
 
@@ -14,9 +14,10 @@ use std::process::Command;
 use std::thread::JoinHandle;
 use testkit::{Outcome, Place, Proc, User, wait_for};
 
-matrix!(users: plain_form, patching_form);
+matrix!(users: plain_form, patching_form, our_passt);
 matrix!(once:
     nothing_else_changes, odd_servers, mistakes, real_qemu, their_passt, their_passt_with_a_guest,
+    our_passt_with_a_guest,
 );
 
 /// Tells its name, arguments and descriptors, then what comes from the descriptor in `$FD`,
@@ -408,6 +409,65 @@ fn their_passt(case: &Case<'_>) -> Result<()> {
         // "guest" is no frame, and there was only this one client.
         passt.finish(SHORT)?;
     }
+    Ok(())
+}
+
+/// Starts our passt; it chooses the first socket.
+fn start_our_passt(case: &Case<'_>, options: &str) -> Result<Proc> {
+    let options: Vec<&str> = options.split_whitespace().collect();
+    let passt = case.rig.passt(case.user)?.args(&["-f"]).args(&options).start()?;
+    // It listens from when there is a file.
+    wait_for("passt", SHORT, || Ok(passt.stderr().contains("/tmp/passt_1.socket").then_some(())))
+        .with_context(|| passt.stderr())?;
+    Ok(passt)
+}
+
+/// It does not wait to be asked, as there is no answer to a solicitation from ::1.
+fn our_passt(case: &Case<'_>) -> Result<()> {
+    case.rig.passt(case.user)?;
+    let bench = Bench::new(case)?;
+    bench.install("qemu", QEMU)?;
+    for (options, kind) in [("-1", "0806"), ("-1 -4", "0806"), ("-1 -6", "86dd")] {
+        let passt = start_our_passt(case, options)?;
+        let outcome = bench.qrap(&["9", "qemu", "-S"], "9")?;
+        check(&outcome, "qemu", &["-S"], "9", "/tmp/passt_1.socket")
+            .with_context(|| passt.stderr())?;
+        let got = told(&outcome.stdout, "got");
+        let first = got.first().is_some_and(|got| is_frame(got) && got.ends_with(kind));
+        ensure!(got.len() == 1 && first, "{options}: {outcome:?}");
+        // "guest" is no frame, and there was only this one client.
+        let ended = passt.finish(SHORT)?;
+        ensure!(ended.code() == Some(0), "{options}: {ended:?}");
+        ensure!(ended.stderr.matches("accepted connection").count() == 1, "{ended:?}");
+    }
+    Ok(())
+}
+
+/// One that ends while qrap asks, and one that stays.
+fn our_passt_with_a_guest(case: &Case<'_>) -> Result<()> {
+    case.rig.passt(case.user)?;
+    let bench = Bench::new(case)?;
+    bench.install("qemu", QEMU)?;
+    let passt = start_our_passt(case, "")?;
+    let guest = UnixStream::connect("/tmp/passt_1.socket")?;
+    let mut byte = [0];
+    (&guest).read_exact(&mut byte)?;
+    let qrap = bench.start(&["9", "qemu", "-S"], "9")?;
+    wait_for("a refusal", SHORT, || {
+        Ok((passt.stderr().matches("discarding connection").count() >= 2).then_some(()))
+    })
+    .with_context(|| passt.stderr())?;
+    drop(guest);
+    let outcome = qrap.finish(SHORT)?;
+    check(&outcome, "qemu", &["-S"], "9", "/tmp/passt_1.socket")?;
+    let guest = UnixStream::connect("/tmp/passt_1.socket")?;
+    (&guest).read_exact(&mut byte)?;
+    let outcome = bench.qrap(&["9", "qemu", "-S"], "9")?;
+    ensure!(outcome.code() == Some(1), "{outcome:?}");
+    let wanted = "Probe of /tmp/passt_1.socket failed: it closes the connection, as if it had a guest already";
+    ensure!(outcome.stderr.lines().next() == Some(wanted), "{outcome:?}");
+    // The one that stays did not notice.
+    (&guest).read_exact(&mut byte)?;
     Ok(())
 }
 

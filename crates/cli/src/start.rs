@@ -28,7 +28,7 @@ use sys::privileges::{self, Identity};
 use sys::process::{Child, Inherited};
 use sys::socket::Device;
 
-use crate::config::{Forwarding, Network, Run};
+use crate::config::{Forwarding, Network, Run, Target};
 use crate::discover::{self, Discovery, Template};
 use crate::said::{Mode, Said};
 use crate::{log as sink, report};
@@ -97,8 +97,12 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
         Mode::Passt => &drop::PASST[..],
         Mode::Pasta => &drop::PASTA[..],
     };
-    for stage in stages {
+    let looked_at = run.foreground && matches!(run.target, Target::Descriptor(_));
+    for stage in stages.iter().filter(|stage| !(looked_at && **stage == drop::Stage::Dumping)) {
         fail(stage.failure(), stage.take(identity))?;
+    }
+    if looked_at {
+        fail(drop::Stage::Dumping.failure(), drop::forbid_dumping_later())?;
     }
 
     // What watches signals and descriptors watches those of its process.

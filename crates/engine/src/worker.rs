@@ -21,13 +21,15 @@ use wire::ethernet::MacAddr;
 
 use crate::counters::{Counters, Kind, StatsReport};
 use crate::forward::{Forwarder, Forwarding};
-use crate::guest::{Attachment, Capture, GuestLink};
+use crate::guest::{Accepted, Attachment, Capture, GuestLink};
 use crate::host::{HostOptions, KernelHost};
 use crate::neighbours::Neighbours;
 use crate::token::Token;
 
 /// Events taken per wake-up.
 const EVENTS: usize = 64;
+/// Connections taken or sent away per wake-up: nobody can keep us busy with that alone.
+const HYPERVISORS: usize = 64;
 /// Frames read from the tap per wake-up, so that sockets get their turn.
 const BURST: usize = 32;
 
@@ -251,10 +253,7 @@ impl Worker {
                     self.on_tap(&event)
                 }
                 Token::Stream => self.on_stream(&event),
-                Token::StreamListener => {
-                    self.on_hypervisor();
-                    None
-                }
+                Token::StreamListener => self.on_hypervisor(),
                 Token::TcpListener(_)
                 | Token::UdpListener(_)
                 | Token::Spliced(..)
@@ -323,12 +322,28 @@ impl Worker {
         })
     }
 
-    /// Somebody wants to connect as the guest's hypervisor.
-    fn on_hypervisor(&mut self) {
-        let GuestLink::Stream(stream) = &mut self.link else { return };
-        if stream.accept(self.host.epoll()) {
-            self.meet_guest();
+    /// Somebody wants to connect as the guest's hypervisor. One that has hung up makes room for the next,
+    /// whichever of the two we are told of first; what it left is taken before.
+    fn on_hypervisor(&mut self) -> Option<ExitReason> {
+        for _ in 0..HYPERVISORS {
+            let GuestLink::Stream(stream) = &mut self.link else { return None };
+            if stream.has_hung_up() {
+                let reason = self.take_frames();
+                if reason.is_some() {
+                    return reason;
+                }
+                continue;
+            }
+            match stream.accept(self.host.epoll()) {
+                Accepted::Hypervisor => self.meet_guest(),
+                Accepted::Discarded => {}
+                Accepted::Nobody => return None,
+            }
         }
+        if let GuestLink::Stream(stream) = &self.link {
+            stream.ask_again(self.host.epoll());
+        }
+        None
     }
 
     fn on_stream(&mut self, event: &Event) -> Option<ExitReason> {
@@ -337,7 +352,11 @@ impl Worker {
             self.stack.on_link_ready();
         }
         if event.readable || event.read_closed || event.hang_up || event.error {
-            return self.take_frames();
+            let reason = self.take_frames();
+            if reason.is_none() && !self.link.is_connected() {
+                return self.on_hypervisor();
+            }
+            return reason;
         }
         None
     }
@@ -382,11 +401,7 @@ impl Worker {
     fn lose_hypervisor(&mut self) -> Option<ExitReason> {
         let GuestLink::Stream(stream) = &mut self.link else { return None };
         stream.disconnect();
-        if stream.is_one_off() {
-            return Some(ExitReason::HypervisorGone);
-        }
-        self.on_hypervisor();
-        None
+        stream.is_one_off().then_some(ExitReason::HypervisorGone)
     }
 
     fn on_child(&self) -> Option<ExitReason> {

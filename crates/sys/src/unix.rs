@@ -9,6 +9,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, stat};
 use rustix::io::retry_on_intr;
 use rustix::net::sockopt::{self, Timeout};
@@ -54,10 +55,12 @@ fn has_owner(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Whether `fd` is a stream socket.
+/// Whether `fd` is a stream socket that was connected. The other end may be gone.
 #[must_use]
-pub fn is_stream(fd: impl AsFd) -> bool {
+pub fn is_connected_stream(fd: impl AsFd) -> bool {
+    let fd = fd.as_fd();
     sockopt::socket_type(fd).is_ok_and(|kind| kind == SocketType::STREAM)
+        && rustix::net::getpeername(fd).is_ok_and(|peer| peer.is_some())
 }
 
 /// Makes room for as much as the kernel lets us (`SO_SNDBUF`, at most `net.core.wmem_max`).
@@ -66,6 +69,16 @@ pub fn enlarge_send_buffer(stream: &UnixStream) {
     if let Err(error) = sockopt::set_socket_send_buffer_size(stream, (i32::MAX / 2) as usize) {
         log::debug!("SO_SNDBUF: {error}");
     }
+}
+
+/// Whether the other end sends no more, although there may be something left to be received.
+#[must_use]
+pub fn has_hung_up(stream: &UnixStream) -> bool {
+    let mut all = [PollFd::new(stream, PollFlags::RDHUP)];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+    retry_on_intr(|| poll(&mut all, Some(&at_once))).is_ok()
+        && all.iter().any(|fd| fd.revents().intersects(gone))
 }
 
 /// Receives what is there, without waiting and whatever the mode of `stream`. 0: the other end sends no
@@ -185,6 +198,39 @@ mod tests {
             io::ErrorKind::ConnectionRefused
         );
         fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn streams_have_another_end() {
+        let directory = std::env::temp_dir().join(format!("unix-stream-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let listener = bind(&directory.join("socket")).unwrap();
+        assert!(!is_connected_stream(&listener));
+        let (one, other) = UnixStream::pair().unwrap();
+        assert!(is_connected_stream(&one));
+        drop(other);
+        assert!(is_connected_stream(&one), "what it sent may still be there");
+        let (one, _other) = UnixDatagram::pair().unwrap();
+        assert!(!is_connected_stream(&one));
+        let flags = SocketFlags::CLOEXEC;
+        let fresh = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        assert!(!is_connected_stream(&fresh));
+        assert!(!is_connected_stream(fs::File::open("/dev/null").unwrap()));
+        fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn who_has_hung_up_may_have_left_something() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(b"ab").unwrap();
+        assert!(!has_hung_up(&ours));
+        theirs.shutdown(std::net::Shutdown::Write).unwrap();
+        assert!(has_hung_up(&ours));
+        drop(theirs);
+        assert!(has_hung_up(&ours));
+        let mut room = [0; 4];
+        assert_eq!(receive(&ours, &mut room).unwrap(), 2);
+        assert_eq!(receive(&ours, &mut room).unwrap(), 0);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! later one takes away.
 
 use std::io;
+use std::thread;
+use std::time::Duration;
 
 use sys::privileges::{self, Identity};
 
@@ -65,6 +67,28 @@ impl Stage {
             Self::Capabilities => "Couldn't drop capabilities",
         }
     }
+}
+
+/// For how long whoever starts us may look for our user namespace.
+const LOOKED_AT: Duration = Duration::from_secs(1);
+
+/// As [`Stage::Dumping`], a second later. A monitor that starts us for a connection of its own (muvm, with its
+/// strict policy) looks for `/proc/PID/ns/user` every now and then, and takes it for a failure if that is
+/// not another one within a second, or if it may not be read: which is so once we cannot be dumped.
+///
+/// To be called when nothing is left that needs a process of one thread.
+///
+/// # Errors
+/// Those of making a thread.
+pub fn forbid_dumping_later() -> io::Result<()> {
+    let thread = thread::Builder::new().name("forbid-dumping".to_owned());
+    let later = || {
+        thread::sleep(LOOKED_AT);
+        if let Err(error) = Stage::Dumping.take(None) {
+            log::error!("{}: {}", Stage::Dumping.failure(), sys::reason(&error));
+        }
+    };
+    thread.spawn(later).map(drop)
 }
 
 /// Takes the steps for a thread that stays in the guest's namespace: all of them, except that it may keep

@@ -36,8 +36,8 @@ impl Handed {
             }
             Target::Descriptor(number) => {
                 let fd = fail("Could not move --fd descriptor", sys::fd::adopt(number))?;
-                if !sys::unix::is_stream(&fd) {
-                    bail!("Descriptor {number} of --fd is not a stream socket");
+                if !sys::unix::is_connected_stream(&fd) {
+                    bail!("Descriptor {number} of --fd is not a connected stream socket");
                 }
                 Ok(Self::Connection(fd.into()))
             }

@@ -7,5 +7,6 @@ mod tun;
 
 pub use link::{Attachment, GuestLink};
 pub use pcap::Capture;
+pub(crate) use stream::Accepted;
 pub use stream::{Hypervisor, StreamLink};
 pub use tun::{FrameIn, TapLink};

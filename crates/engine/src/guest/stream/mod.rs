@@ -19,9 +19,6 @@ use self::outbound::Outbound;
 use super::Capture;
 use crate::token::Token;
 
-/// Connections taken at once: nobody can keep us busy with that alone.
-const ACCEPTS: usize = 64;
-
 /// The longest IP packet in bytes.
 #[expect(clippy::cast_possible_truncation, reason = "lengths of frames have 16 bits")]
 const MAX_PACKET: u16 = (MAX_FRAME_LEN - ethernet::HEADER_LEN) as u16;
@@ -38,6 +35,17 @@ pub enum Hypervisor {
     },
     /// It is at the other end of this socket.
     Connected(UnixStream),
+}
+
+/// What became of those who want to connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Accepted {
+    /// One of them is the hypervisor now.
+    Hypervisor,
+    /// One of them was sent away; there may be others.
+    Discarded,
+    /// There is none.
+    Nobody,
 }
 
 /// The link to a guest whose hypervisor is at the other end of a stream socket.
@@ -123,38 +131,55 @@ impl StreamLink {
         }
     }
 
-    /// Takes who wants to connect: the first one if there is none, and nobody else. Returns whether a
-    /// hypervisor has come.
-    pub(crate) fn accept(&mut self, epoll: &Epoll) -> bool {
-        let mut came = false;
-        // Who is still there after that hears from us with the next one, or when the present one leaves.
-        for _ in 0..ACCEPTS {
-            self.spare.release();
-            let accepted = self.listener.as_ref().map(UnixListener::accept);
-            let client = match accepted {
-                Some(Ok((client, _))) => client,
-                Some(Err(error)) if error.kind() == ErrorKind::Interrupted => continue,
-                Some(Err(error)) => {
+    /// Whether there is a hypervisor that sends no more, although it may have left something to be received.
+    pub(crate) fn has_hung_up(&self) -> bool {
+        self.client.as_ref().is_some_and(unix::has_hung_up)
+    }
+
+    /// Takes the next one who wants to connect, and sends it away if there is a hypervisor.
+    pub(crate) fn accept(&mut self, epoll: &Epoll) -> Accepted {
+        self.spare.release();
+        let accepted = self.accept_one(epoll);
+        self.spare.regain();
+        accepted
+    }
+
+    /// Asks to be told once more of those who want to connect.
+    pub(crate) fn ask_again(&self, epoll: &Epoll) {
+        let Some(listener) = &self.listener else { return };
+        let again = epoll.modify(listener, Token::StreamListener.to_cookie(), Interest::Edges);
+        if let Err(error) = again {
+            log::error!("epoll: {error}");
+        }
+    }
+
+    fn accept_one(&mut self, epoll: &Epoll) -> Accepted {
+        let Some(listener) = &self.listener else { return Accepted::Nobody };
+        let client = loop {
+            match listener.accept() {
+                Ok((client, _)) => break client,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
                     if error.kind() != ErrorKind::WouldBlock {
                         log::warn!("Couldn't accept connection: {}", sys::reason(&error));
                     }
-                    break;
+                    return Accepted::Nobody;
                 }
-                None => break,
-            };
-            let pid = unix::peer_pid(&client).unwrap_or_default();
-            if self.client.is_some() {
-                log::info!("discarding connection from PID {pid}");
-                continue;
             }
-            log::info!("accepted connection from PID {pid}");
-            match self.serve(client, epoll) {
-                Ok(()) => came = true,
-                Err(error) => log::warn!("Couldn't watch connection: {}", sys::reason(&error)),
+        };
+        let pid = unix::peer_pid(&client).unwrap_or_default();
+        if self.client.is_some() {
+            log::info!("discarding connection from PID {pid}");
+            return Accepted::Discarded;
+        }
+        log::info!("accepted connection from PID {pid}");
+        match self.serve(client, epoll) {
+            Ok(()) => Accepted::Hypervisor,
+            Err(error) => {
+                log::warn!("Couldn't watch connection: {}", sys::reason(&error));
+                Accepted::Discarded
             }
         }
-        self.spare.regain();
-        came
     }
 
     fn serve(&mut self, client: UnixStream, epoll: &Epoll) -> io::Result<()> {
