@@ -317,6 +317,10 @@ fn inbound(case: &Case<'_>) -> Result<()> {
         let probe = format!("probe udp,{guest},{PORT},{me}");
         let mut outside = case.rig.start_peer(&Place::Outside, &probe)?;
         let packet = client.knock(PORT, false)?;
+        let caller = case.rig.start_peer(&Place::Outside, &format!("connect {guest} {PORT}"))?;
+        let syn = client.knock(PORT, true)?;
+        ensure!(syn.mac == mac && syn.to == SocketAddr::new(guest, PORT), "round {round}: {syn:?}");
+        drop(caller);
         ensure!(packet.mac == mac, "round {round}: {packet:?}");
         ensure!(packet.from.ip() == me && packet.to == SocketAddr::new(guest, PORT), "{packet:?}");
         client.datagram(packet.to, packet.from, b"a 1 b by-udp")?;
