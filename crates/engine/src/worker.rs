@@ -251,10 +251,7 @@ impl Worker {
                     self.on_tap(&event)
                 }
                 Token::Stream => self.on_stream(&event),
-                Token::StreamListener => {
-                    self.on_hypervisor();
-                    None
-                }
+                Token::StreamListener => self.on_hypervisor(),
                 Token::TcpListener(_)
                 | Token::UdpListener(_)
                 | Token::Spliced(..)
@@ -324,10 +321,22 @@ impl Worker {
     }
 
     /// Somebody wants to connect as the guest's hypervisor.
-    fn on_hypervisor(&mut self) {
-        let GuestLink::Stream(stream) = &mut self.link else { return };
-        if stream.accept(self.host.epoll()) {
-            self.meet_guest();
+    fn on_hypervisor(&mut self) -> Option<ExitReason> {
+        loop {
+            let GuestLink::Stream(stream) = &mut self.link else { return None };
+            let client = stream.accept()?;
+            if stream.has_left() {
+                // We just have not come to its end yet: it makes room for the next one.
+                while self.take_frames() {}
+                let reason = self.lose_hypervisor();
+                if reason.is_some() {
+                    return reason;
+                }
+            }
+            let GuestLink::Stream(stream) = &mut self.link else { return None };
+            if stream.admit(client, self.host.epoll()) {
+                self.meet_guest();
+            }
         }
     }
 
@@ -336,21 +345,22 @@ impl Worker {
         if event.writable && stream.drain() {
             self.stack.on_link_ready();
         }
-        if event.readable || event.read_closed || event.hang_up || event.error {
-            return self.take_frames();
+        let news = event.readable || event.read_closed || event.hang_up || event.error;
+        if news && !self.take_frames() {
+            return self.lose_hypervisor().or_else(|| self.on_hypervisor());
         }
         None
     }
 
-    /// Takes what the hypervisor has sent, as far as one receive goes.
-    fn take_frames(&mut self) -> Option<ExitReason> {
-        let GuestLink::Stream(stream) = &mut self.link else { return None };
+    /// Takes what the hypervisor has sent, as far as one receive goes. `false`: it has gone, or has to go.
+    fn take_frames(&mut self) -> bool {
+        let GuestLink::Stream(stream) = &mut self.link else { return true };
         if !stream.receive(&mut self.input) {
-            return self.lose_hypervisor();
+            return false;
         }
         let mut next = stream.next_frame(&self.input);
         while let Ok(Some(frame)) = next {
-            let GuestLink::Stream(stream) = &mut self.link else { return None };
+            let GuestLink::Stream(stream) = &mut self.link else { return true };
             next = stream.next_frame(&self.input);
             let second = next.as_ref().ok().copied().flatten();
             let run = second.and_then(|second| Run::start(frame, second)).map(|mut run| {
@@ -370,10 +380,10 @@ impl Worker {
             }
         }
         match next {
-            Ok(_) => None,
+            Ok(_) => true,
             Err(error) => {
                 log::error!("Bad frame size from guest, resetting connection: {error}");
-                self.lose_hypervisor()
+                false
             }
         }
     }
@@ -382,11 +392,7 @@ impl Worker {
     fn lose_hypervisor(&mut self) -> Option<ExitReason> {
         let GuestLink::Stream(stream) = &mut self.link else { return None };
         stream.disconnect();
-        if stream.is_one_off() {
-            return Some(ExitReason::HypervisorGone);
-        }
-        self.on_hypervisor();
-        None
+        stream.is_one_off().then_some(ExitReason::HypervisorGone)
     }
 
     fn on_child(&self) -> Option<ExitReason> {

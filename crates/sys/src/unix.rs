@@ -9,6 +9,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, stat};
 use rustix::io::retry_on_intr;
 use rustix::net::sockopt::{self, Timeout};
@@ -84,6 +85,14 @@ pub fn receive(stream: &UnixStream, buffer: &mut [u8]) -> io::Result<usize> {
 /// Those of `sendmsg(2)`.
 pub fn send(stream: &UnixStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     socket::send_message(stream.as_raw_fd(), slices, &[])
+}
+
+/// Whether the other end will send nothing more (`POLLRDHUP`): something may still be there to be received.
+#[must_use]
+pub fn has_left(stream: &UnixStream) -> bool {
+    let mut watched = [PollFd::new(stream, PollFlags::RDHUP)];
+    let now = Timespec::default();
+    retry_on_intr(|| poll(&mut watched, Some(&now))).is_ok_and(|ready| ready > 0)
 }
 
 /// Waits for the first byte from the other end, as long as the read timeout of the stream lets it, and
@@ -199,6 +208,17 @@ mod tests {
         ours.read_to_end(&mut all).unwrap();
         assert_eq!(all, b"ab");
         assert!(!has_byte(&ours).unwrap());
+    }
+
+    #[test]
+    fn who_has_left_may_have_left_something() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(b"ab").unwrap();
+        assert!(!has_left(&ours));
+        drop(theirs);
+        assert!(has_left(&ours));
+        assert_eq!(receive(&ours, &mut [0; 9]).unwrap(), 2);
+        assert!(has_left(&ours));
     }
 
     #[test]

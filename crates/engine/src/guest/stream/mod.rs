@@ -4,6 +4,7 @@ mod inbound;
 mod outbound;
 
 use std::io::{self, ErrorKind};
+use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
@@ -116,37 +117,42 @@ impl StreamLink {
         }
     }
 
-    /// Takes who wants to connect: the first one if there is none, and nobody else. Returns whether a
-    /// hypervisor has come.
-    pub(crate) fn accept(&mut self, epoll: &Epoll) -> bool {
-        let mut came = false;
+    /// The next one who wants to connect. To be called until there is none.
+    pub(crate) fn accept(&mut self) -> Option<UnixStream> {
+        self.spare.release();
         loop {
-            self.spare.release();
-            let accepted = self.listener.as_ref().map(UnixListener::accept);
-            let client = match accepted {
-                Some(Ok((client, _))) => client,
+            match self.listener.as_ref().map(UnixListener::accept) {
+                Some(Ok((client, _))) => return Some(client),
                 Some(Err(error)) if error.kind() == ErrorKind::Interrupted => continue,
-                Some(Err(error)) => {
-                    if error.kind() != ErrorKind::WouldBlock {
-                        log::warn!("Couldn't accept connection: {}", sys::reason(&error));
-                    }
-                    break;
+                Some(Err(error)) if error.kind() != ErrorKind::WouldBlock => {
+                    log::warn!("Couldn't accept connection: {}", sys::reason(&error));
                 }
-                None => break,
-            };
-            let pid = unix::peer_pid(&client).unwrap_or_default();
-            if self.client.is_some() {
-                log::info!("discarding connection from PID {pid}");
-                continue;
+                Some(Err(_)) | None => {}
             }
-            log::info!("accepted connection from PID {pid}");
-            match self.serve(client, epoll) {
-                Ok(()) => came = true,
-                Err(error) => log::warn!("Couldn't watch connection: {}", sys::reason(&error)),
-            }
+            self.spare.regain();
+            return None;
         }
-        self.spare.regain();
-        came
+    }
+
+    /// Whether the hypervisor sends nothing more, whatever is still to be received.
+    pub(crate) fn has_left(&self) -> bool {
+        self.client.as_ref().is_some_and(unix::has_left)
+    }
+
+    /// Takes `client` for the hypervisor if there is none, and sends it away otherwise. Returns whether it
+    /// was taken.
+    pub(crate) fn admit(&mut self, client: UnixStream, epoll: &Epoll) -> bool {
+        let pid = unix::peer_pid(&client).unwrap_or_default();
+        if self.client.is_some() {
+            log::info!("discarding connection from PID {pid}");
+            return false;
+        }
+        log::info!("accepted connection from PID {pid}");
+        let served = self.serve(client, epoll);
+        if let Err(error) = &served {
+            log::warn!("Couldn't watch connection: {}", sys::reason(error));
+        }
+        served.is_ok()
     }
 
     fn serve(&mut self, client: UnixStream, epoll: &Epoll) -> io::Result<()> {
@@ -230,9 +236,13 @@ impl StreamLink {
             return;
         }
         if let Err(error) = self.outbound.flush(|slices| unix::send(client, slices)) {
-            // The other end is gone: there is nothing to be received either, and that will say so.
+            // A frame may be torn, so nothing can follow. With both directions closed, the next receive
+            // says that the other end is gone, which it is in most cases.
             log::debug!("guest connection: {error}");
             self.outbound.clear();
+            if let Err(error) = client.shutdown(Shutdown::Both) {
+                log::debug!("guest connection: {error}");
+            }
         }
     }
 }
