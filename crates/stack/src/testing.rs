@@ -80,6 +80,10 @@ pub(crate) struct FakeGuest {
     buf: Vec<u8>,
     pub(crate) frames: Vec<(Vec<u8>, FrameMeta)>,
     pub(crate) full: bool,
+    /// Takes this many frames more, and is full then.
+    pub(crate) room: Option<usize>,
+    /// It says when it is full, and tells when it is not any more.
+    pub(crate) tells: bool,
 }
 
 impl Guest for FakeGuest {
@@ -96,10 +100,18 @@ impl Guest for FakeGuest {
         self.frames.push((self.buf[start..end].to_vec(), meta));
         // Nobody may rely on what is left.
         self.buf.fill(0xee);
+        if let Some(room) = &mut self.room {
+            *room -= 1;
+            self.full = *room == 0;
+        }
         true
     }
 
     fn flush(&mut self) {}
+
+    fn is_full(&self) -> bool {
+        self.full && self.tells
+    }
 }
 
 /// What a socket was asked to do, and what it is to answer.
@@ -379,6 +391,8 @@ impl Rig {
                 buf: Vec::new(),
                 frames: Vec::new(),
                 full: false,
+                room: None,
+                tells: false,
             },
             host: FakeHost::default(),
             now,
@@ -428,19 +442,44 @@ impl Rig {
         self.ready(socket, Readiness { error: true, ..Readiness::default() });
     }
 
-    /// Lets time pass, with every deadline in between.
-    pub(crate) fn pass(&mut self, span: Duration) {
+    /// The link becomes full; it tells.
+    pub(crate) fn fill_link(&mut self) {
+        (self.guest.full, self.guest.tells) = (true, true);
+        self.end_of_burst();
+    }
+
+    /// The link takes `room` frames more, or all there are.
+    pub(crate) fn empty_link(&mut self, room: Option<usize>) {
+        (self.guest.full, self.guest.room) = (false, room);
+        self.stack.on_link_ready();
+        self.end_of_burst();
+    }
+
+    /// Lets time pass, with every deadline in between. Returns how many there were.
+    pub(crate) fn pass(&mut self, span: Duration) -> usize {
         let end = self.now + span;
-        loop {
+        for count in 0..100_000 {
             let next = self.stack.next_deadline().filter(|next| *next <= end);
             self.now = next.unwrap_or(end).max(self.now);
             let (stack, mut io) = self.io();
             stack.on_deadline(&mut io);
             stack.end_of_burst(&mut io);
             if next.is_none() {
-                return;
+                return count;
             }
         }
+        panic!("it does not come to rest within {span:?}");
+    }
+
+    /// The host accepted a connection for the guest.
+    pub(crate) fn connected(&mut self, guest: &str, peer: &str) -> Rc<RefCell<TcpState>> {
+        let ends = (guest.parse().unwrap(), peer.parse().unwrap());
+        let (stack, mut io) = self.io();
+        let made =
+            stack.on_connection(&mut io, ends, |host, id| host.connect_tcp(id, ends.1, None));
+        assert!(made);
+        stack.end_of_burst(&mut io);
+        self.host.tcp_sockets.last().unwrap().clone()
     }
 
     pub(crate) fn start(&mut self) {

@@ -53,6 +53,8 @@ fn scenario(out: bool, loss: u32, round_trip: Duration, buffer: u64, seed: u64) 
             delay: Duration::from_micros(20),
             rate: 1_250_000_000,
             queue: 1_000,
+            fills: 0,
+            full_for: Duration::ZERO,
         },
         worker: WorkerPlan { latency: Duration::from_micros(5), nudges: 0 },
         guest: GuestPlan::Linux(LinuxPlan {

@@ -133,7 +133,7 @@ pub fn inside<T: Send>(place: &str, job: impl FnOnce() -> T + Send) -> T {
     netns::in_network(namespace.as_fd(), job).unwrap()
 }
 
-fn config(mtu: u16) -> Config {
+pub fn config(mtu: u16) -> Config {
     Config {
         our_mac: MacAddr([0x9a, 0x55, 0x9a, 0x55, 0x9a, 0x55]),
         mtu: Some(mtu),
@@ -184,7 +184,7 @@ fn config(mtu: u16) -> Config {
 }
 
 /// Byte number `index` of a transfer.
-fn pattern(index: usize) -> u8 {
+pub fn pattern(index: usize) -> u8 {
     ((index.wrapping_mul(2_654_435_761)) >> 13).to_le_bytes()[0]
 }
 

@@ -384,3 +384,29 @@ fn so_many_ends_per_second() {
     rig.frame(&error);
     assert!(rig.host.udp.last().unwrap().borrow().closed);
 }
+
+#[test]
+fn a_full_link_is_waited_for() {
+    for (guest, peer) in [V4, V6] {
+        let mut rig = Rig::new(config());
+        rig.frame(&echo_frame(guest, peer, 5, (0x1234, 9), b"hello"));
+        let socket = rig.ping();
+        let sent = socket.borrow().sent[0].0.clone();
+        rig.fill_link();
+        for _ in 0..100 {
+            let reply = reply(&sent, guest.contains(':'));
+            socket.borrow_mut().incoming.push_back((reply, 13));
+        }
+        rig.readable(&socket);
+        let deadlines = rig.pass(Duration::from_secs(10));
+        assert!(deadlines <= 1, "{deadlines} deadlines");
+        assert_eq!((socket.borrow().receives, rig.frames().len()), (0, 0));
+        rig.empty_link(Some(30));
+        rig.pass(Duration::ZERO);
+        assert_eq!(rig.frames().len(), 30);
+        assert_eq!(rig.pass(Duration::from_secs(5)), 0);
+        rig.empty_link(None);
+        rig.pass(Duration::ZERO);
+        assert_eq!(rig.frames().len(), 70);
+    }
+}

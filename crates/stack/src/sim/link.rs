@@ -50,12 +50,17 @@ pub struct LinkPlan {
     pub rate: u64,
     /// Frames on their way to the guest at most; beyond, they are dropped silently.
     pub queue: usize,
+    /// How often it takes nothing for a while, and tells when it does again.
+    pub fills: u32,
+    /// ... and for how long at most.
+    pub full_for: Duration,
 }
 
 impl LinkPlan {
-    /// Whether every frame arrives once and in order.
+    /// Whether every frame arrives once, in order and in time.
     pub fn is_clean(&self) -> bool {
-        self.loss == 0 && self.reorder == 0 && self.duplicate == 0 && self.refuse == 0
+        let late = self.refuse > 0 || self.fills > 0;
+        self.loss == 0 && self.reorder == 0 && self.duplicate == 0 && !late
     }
 }
 
@@ -78,6 +83,8 @@ pub struct Link {
     pub departures: Vec<(Instant, Frame)>,
     /// Frames on their way to the guest.
     pub in_flight: usize,
+    /// It takes nothing now.
+    pub full: bool,
     /// Checks every frame of the stack.
     pub watch: Option<Watch>,
     /// The first thing found wrong with a frame.
@@ -101,11 +108,17 @@ impl Link {
             rng,
             departures: Vec::with_capacity(256),
             in_flight: 0,
+            full: false,
             watch,
             wrong: None,
             capture: None,
             spare: Vec::new(),
         }
+    }
+
+    /// How it behaves.
+    pub fn plan(&self) -> &LinkPlan {
+        &self.plan
     }
 
     /// A frame buffer.
@@ -205,7 +218,7 @@ impl Guest for Link {
     }
 
     fn slot(&mut self, room: usize) -> Option<&mut [u8]> {
-        if self.rng.chance(self.plan.refuse) {
+        if self.full || self.rng.chance(self.plan.refuse) {
             return None;
         }
         if self.slot.len() < HEADROOM + room {
@@ -264,4 +277,8 @@ impl Guest for Link {
     }
 
     fn flush(&mut self) {}
+
+    fn is_full(&self) -> bool {
+        self.full
+    }
 }

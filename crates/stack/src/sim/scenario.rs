@@ -249,8 +249,9 @@ impl Scenario {
             let remote = world.host.sockets.iter().find(|socket| socket.borrow().peer == peer);
             let watch = world.link.watch.as_ref().and_then(|all| all.by_peer_port(peer.port()));
             // A reset that was lost is learnt of only by sending, which an idle program does not; one
-            // during the handshake leaves a listener listening.
-            let deaf = watch.is_some_and(|watch| watch.reset)
+            // during the handshake leaves a listener listening, as does one while the link had not taken
+            // the SYN yet.
+            let deaf = watch.map_or(!flow.active, |watch| watch.reset)
                 && (!self.link.is_clean() || !flow.active);
             let Some(remote) = remote else {
                 return (!guest.done()).then(|| format!("flow {} has no socket", flow.n));

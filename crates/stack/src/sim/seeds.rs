@@ -22,7 +22,13 @@ impl Scenario {
     pub fn from_seed(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let ipv6 = rng.chance(4_000);
-        let link = link(&mut rng, ipv6);
+        let mut link = link(&mut rng, ipv6);
+        // Drawn apart: seeds are known for what they do.
+        let mut apart = Rng::new(!seed);
+        if apart.chance(3_000) {
+            link.fills = apart.range(1, 30) as u32;
+            link.full_for = Duration::from_micros(apart.pick(&[100, 10_000, 200_000, 1_000_000]));
+        }
         let guest = guest(&mut rng, &link, ipv6);
         let count = 1 + rng.below(4) * rng.below(2);
         let mut flows: Vec<_> = (0..count).map(|n| flow(&mut rng, n, ipv6, &link)).collect();
@@ -89,6 +95,8 @@ impl Scenario {
         with(&|s| s.link.reorder = 0);
         with(&|s| s.link.duplicate = 0);
         with(&|s| s.link.refuse = 0);
+        with(&|s| s.link.fills = 0);
+        with(&|s| s.link.fills /= 2);
         with(&|s| s.worker.nudges = 0);
         with(&|s| s.worker.latency = Duration::ZERO);
         with(&|s| s.link.cutting = Cutting::Never);
@@ -141,6 +149,8 @@ fn link(rng: &mut Rng, ipv6: bool) -> LinkPlan {
         delay: Duration::from_micros(rng.pick(&[5, 50, 500, 3_000])),
         rate: rng.pick(&[20_000_000, 125_000_000, 1_000_000_000, 5_000_000_000]),
         queue: usize::MAX,
+        fills: 0,
+        full_for: Duration::ZERO,
     };
     if rng.chance(2_500) {
         return plan;

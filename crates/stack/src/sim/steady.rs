@@ -71,6 +71,8 @@ impl Steady {
             delay: Duration::from_micros(5),
             rate: 5_000_000_000,
             queue: usize::MAX,
+            fills: 0,
+            full_for: Duration::ZERO,
         };
         let guest = LinuxPlan {
             buffer: 4 << 20,

@@ -111,6 +111,10 @@ enum Event {
     Accept(GuestFlow),
     Open(GuestFlow),
     Wake,
+    /// The link becomes full, so many times.
+    Full(u32),
+    /// It is not any more.
+    Ready(u32),
 }
 
 /// How the process around the stack behaves.
@@ -138,6 +142,8 @@ pub struct World {
     shared: Rc<Shared>,
     worker: WorkerPlan,
     rng: Rng,
+    /// Of when the link is full.
+    fill_rng: Rng,
     schedule: Schedule<Event>,
     outbox: Outbox,
     arrived: VecDeque<Frame>,
@@ -166,6 +172,8 @@ impl World {
         shared.now.set(now);
         let mut secret = [0; 16];
         secret[..8].copy_from_slice(&rng.next_u64().to_le_bytes());
+        let mut schedule = Schedule::new();
+        schedule.push(now, Event::Full(link.plan().fills));
         let settings =
             Settings { seed: rng.next_u64(), guest_mac: Some(GUEST_MAC), ..Settings::default() };
         Self {
@@ -176,8 +184,9 @@ impl World {
             guest,
             shared,
             worker,
+            fill_rng: Rng::new(settings.seed),
             rng,
-            schedule: Schedule::new(),
+            schedule,
             outbox: Outbox::default(),
             arrived: VecDeque::with_capacity(256),
             ready: VecDeque::with_capacity(256),
@@ -253,6 +262,21 @@ impl World {
             }
             Event::Accept(flow) => self.accept(&flow),
             Event::Wake => self.work(),
+            Event::Full(0) => {}
+            Event::Full(times) => {
+                self.link.full = true;
+                let most = self.link.plan().full_for.as_micros();
+                let lasts = self.fill_rng.range(1, u64::try_from(most).unwrap_or(1).max(2));
+                let until = self.now + Duration::from_micros(lasts);
+                self.schedule.push(until, Event::Ready(times - 1));
+            }
+            Event::Ready(times) => {
+                self.link.full = false;
+                self.stack.on_link_ready();
+                self.into_stack(|stack, io| stack.end_of_burst(io));
+                let next = self.now + Duration::from_micros(self.fill_rng.range(1, 50_000));
+                self.schedule.push(next, Event::Full(times));
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::emit::Outgoing;
 use super::rtt::Rtt;
 use super::scoreboard::Scoreboard;
 use super::seq::Seq;
@@ -64,6 +65,9 @@ pub(super) struct Shared {
     /// Connections that wait for room on the link: first those that got nothing of it when there was some
     /// last, then the others.
     pub(super) parked: [Vec<FlowId>; 2],
+    /// Resets of established connections for which there was no room on the link: no more than there were
+    /// connections when it became full.
+    pub(super) resets: Vec<(FlowKey, Outgoing)>,
     pub(super) half_open: usize,
     pub(super) settings: super::Settings,
     /// Challenge ACKs sent in the current second (RFC 5961 7).
@@ -163,6 +167,10 @@ pub(super) struct Connection<S> {
     pub(super) touched: bool,
     /// In [`Shared::parked`].
     pub(super) parked: bool,
+    /// There was no room on the link for the SYN or SYN-ACK.
+    pub(super) owes_handshake: bool,
+    /// ... or for the reset at the end.
+    pub(super) owes_reset: bool,
 
     // Host to guest.
     /// Our initial sequence number.
@@ -277,6 +285,8 @@ impl<S> Connection<S> {
             room_may_grow: false,
             touched: false,
             parked: false,
+            owes_handshake: false,
+            owes_reset: false,
             iss,
             una: iss,
             nxt: iss,

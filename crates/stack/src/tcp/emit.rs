@@ -5,7 +5,7 @@ use wire::checksum;
 use wire::tcp::{CHECKSUM_OFFSET, HEADER_LEN, TcpFlags, TcpHeader};
 use wire::tcp_option::{MAX_LEN, TcpOptions};
 
-use super::connection::Connection;
+use super::connection::{Connection, State};
 use super::seq::Seq;
 use crate::cx::Cx;
 use crate::flow::FlowKey;
@@ -152,9 +152,15 @@ impl<S: TcpSocket> Connection<S> {
     /// Sends a reset that the guest accepts, and makes the host socket reset its peer.
     pub(super) fn reset_both<G: Guest, H: Host>(&mut self, cx: &mut Cx<'_, G, H>) {
         cx.stats.tcp_reset += 1;
-        let segment = self.outgoing(self.max, TcpFlags::RST, cx.now);
-        send_bare(cx, &self.key, &segment);
+        let sent = send_bare(cx, &self.key, &self.reset(cx.now));
+        // A guest that only listens would never learn. Of what is not established it has heard nothing.
+        self.owes_reset = !sent && cx.guest.is_full() && self.state == State::Established;
         self.sock.reset_on_close();
+    }
+
+    /// A reset that the guest accepts.
+    pub(super) fn reset(&self, now: crate::time::Instant) -> Outgoing {
+        self.outgoing(self.max, TcpFlags::RST, now)
     }
 }
 

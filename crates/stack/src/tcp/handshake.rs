@@ -122,7 +122,7 @@ impl<S: TcpSocket> Connections<S> {
             connection.limit_mss(cx.guest.limits().mtu);
             connection.rcv_shift = OUR_SHIFT;
             connection.acked_base = connection.sock.info().bytes_acked.unwrap_or(0);
-            connection.send_handshake(cx);
+            connection.send_handshake(cx, &mut self.shared);
             connection.wait = Some((Wait::Handshake, cx.now + Duration::from_secs(1)));
             connection.arm(cx);
         }
@@ -204,7 +204,7 @@ impl<S: TcpSocket> Connection<S> {
             self.acked_base = info.bytes_acked.unwrap_or(0);
             self.refresh_room(shared);
             self.take_info(&info);
-            self.send_handshake(cx);
+            self.send_handshake(cx, shared);
             self.wait = Some((Wait::Handshake, cx.now + Duration::from_secs(1)));
         }
         Verdict::Keep
@@ -236,7 +236,11 @@ impl<S: TcpSocket> Connection<S> {
     }
 
     /// Sends SYN or SYN-ACK, the same one however often.
-    pub(super) fn send_handshake<G: Guest, H: Host<Tcp = S>>(&mut self, cx: &mut Cx<'_, G, H>) {
+    pub(super) fn send_handshake<G: Guest, H: Host<Tcp = S>>(
+        &mut self,
+        cx: &mut Cx<'_, G, H>,
+        shared: &mut Shared,
+    ) {
         let answer = self.state == State::SynAckSent;
         let offered = |peer_did: bool| !answer || peer_did;
         let mtu = cx.guest.limits().mtu;
@@ -256,13 +260,17 @@ impl<S: TcpSocket> Connection<S> {
             segment.ack = Seq(0);
             segment.window = u16::MAX;
         }
-        emit::send_bare(cx, &self.key, &segment);
+        let sent = emit::send_bare(cx, &self.key, &segment);
+        self.owes_handshake = !sent && cx.guest.is_full();
+        if self.owes_handshake {
+            self.await_link(cx, shared, false);
+        }
         if answer {
             self.rcv_advertised = self.rcv_advertised.max(self.rcv_nxt + u32::from(segment.window));
         }
         self.nxt = self.iss + 1;
         self.max = self.nxt;
-        if self.retries == 0 {
+        if sent && self.retries == 0 {
             self.timed = Some((self.iss, cx.now));
         }
     }
@@ -315,7 +323,7 @@ impl<S: TcpSocket> Connection<S> {
         if segment.has(TcpFlags::SYN) {
             // The guest did not get our SYN-ACK. RFC 5961 4 for a SYN that is not the first one again.
             if segment.seq == self.irs && !segment.has(TcpFlags::ACK) {
-                self.send_handshake(cx);
+                self.send_handshake(cx, shared);
             } else {
                 self.challenge(cx, shared);
             }
@@ -360,7 +368,7 @@ impl<S: TcpSocket> Connection<S> {
         self.refresh_room(shared);
         self.take_info(&info);
         self.established(cx, segment);
-        self.send_ack(cx);
+        self.must_ack |= !self.send_ack(cx);
         self.touch(shared);
         Verdict::Keep
     }
@@ -372,6 +380,7 @@ impl<S: TcpSocket> Connection<S> {
         segment: &Segment<'_>,
     ) {
         self.state = State::Established;
+        self.owes_handshake = false;
         self.una = self.iss + 1;
         self.rtx_next = self.una;
         self.queue_front = self.una;
@@ -399,7 +408,7 @@ impl<S: TcpSocket> Connection<S> {
     pub(super) fn on_handshake_timeout<G: Guest, H: Host<Tcp = S>>(
         &mut self,
         cx: &mut Cx<'_, G, H>,
-        shared: &Shared,
+        shared: &mut Shared,
     ) -> Verdict {
         let settings = &shared.settings;
         let linear = settings.tcp_syn_linear_timeouts;
@@ -418,7 +427,7 @@ impl<S: TcpSocket> Connection<S> {
         }
         self.retries += 1;
         self.timed = None;
-        self.send_handshake(cx);
+        self.send_handshake(cx, shared);
         let wait = Duration::from_secs(1).saturating_mul(1 << doublings.min(6));
         self.wait = Some((Wait::Handshake, cx.now + wait));
         Verdict::Keep

@@ -108,6 +108,7 @@ impl<S: TcpSocket> Connections<S> {
                 pool: SpillPool::default(),
                 touched: Vec::with_capacity(64),
                 parked: [Vec::new(), Vec::new()],
+                resets: Vec::new(),
                 half_open: 0,
                 settings,
                 challenges: (0, 0),
@@ -174,6 +175,7 @@ impl<S: TcpSocket> Connections<S> {
 
     /// Sends the ACKs owed, discards what the guest has, and sends it what there is.
     pub fn end_of_burst<G: Guest, H: Host<Tcp = S>>(&mut self, cx: &mut Cx<'_, G, H>) {
+        self.send_resets(cx);
         std::mem::swap(&mut self.shared.touched, &mut self.settling);
         for index in 0..self.settling.len() {
             let Some(&id) = self.settling.get(index) else { break };
@@ -185,13 +187,35 @@ impl<S: TcpSocket> Connections<S> {
         self.settling.clear();
     }
 
-    /// The link takes frames again: whoever waited for that goes on with the end of this burst.
+    /// Tells the guest about connections that ended while the link was full.
+    fn send_resets<G: Guest, H: Host<Tcp = S>>(&mut self, cx: &mut Cx<'_, G, H>) {
+        while let Some((key, reset)) = self.shared.resets.last() {
+            // If there is another one with these ends by now, the guest knows.
+            if self.table.find(key).is_none() && !emit::send_bare(cx, key, reset) {
+                return;
+            }
+            self.shared.resets.pop();
+        }
+    }
+
+    /// The link takes frames again: whoever waited for that goes on with the end of this burst, before
+    /// those that something else has happened to. Such a one would get ahead of them time and again.
     pub fn on_link_ready(&mut self) {
         let parked = std::mem::take(&mut self.shared.parked);
+        std::mem::swap(&mut self.shared.touched, &mut self.settling);
+        for &id in parked.iter().flatten() {
+            let Some(connection) = self.table.get_mut(id) else { continue };
+            connection.touched = true;
+            self.shared.touched.push(id);
+        }
+        for id in self.settling.drain(..) {
+            if self.table.get_mut(id).is_some_and(|connection| !connection.parked) {
+                self.shared.touched.push(id);
+            }
+        }
         for &id in parked.iter().flatten() {
             let Some(connection) = self.table.get_mut(id) else { continue };
             connection.parked = false;
-            connection.touch(&mut self.shared);
         }
         // The room stays ours.
         self.shared.parked = parked.map(|mut ids| {
@@ -232,6 +256,10 @@ impl<S: TcpSocket> Connections<S> {
         if verdict == Verdict::Remove {
             if let Some((key, mut connection)) = self.table.remove(id) {
                 log::debug!("TCP {key:?}: closed");
+                if connection.owes_reset {
+                    let reset = connection.reset(cx.now);
+                    self.shared.resets.push((key, reset));
+                }
                 connection.release(&mut self.shared, cx.timers);
             }
             self.last = None;

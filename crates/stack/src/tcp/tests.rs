@@ -10,6 +10,8 @@ use etherparse::{SlicedPacket, TcpHeader, TransportSlice};
 use crate::io::{Gso, IcmpOrigin, Readiness, SendRoom, SocketError};
 use crate::testing::{Rig, TcpState, config, from_guest};
 
+mod full_link;
+
 const GUEST: &str = "192.0.2.1";
 const PEER: &str = "198.51.100.7";
 const IRS: u32 = 0xffff_fff0;

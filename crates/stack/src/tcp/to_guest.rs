@@ -51,6 +51,9 @@ impl<S: TcpSocket> Connection<S> {
         shared: &mut Shared,
     ) -> Verdict {
         if self.state != State::Established {
+            if self.owes_handshake {
+                self.send_handshake(cx, shared);
+            }
             return Verdict::Keep;
         }
         self.discard(false);
@@ -200,10 +203,8 @@ impl<S: TcpSocket> Connection<S> {
             }
             let sent = match self.send_data(cx, hole, len) {
                 Sent::Bytes(sent) => sent,
-                Sent::End => {
-                    self.send_fin(cx);
-                    1
-                }
+                Sent::End if self.send_fin(cx) => 1,
+                Sent::End => return Sent::LinkFull,
                 other @ (Sent::Drained | Sent::LinkFull | Sent::Failed) => return other,
             };
             self.rtx_next = hole + sent;

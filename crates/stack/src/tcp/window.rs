@@ -97,7 +97,8 @@ impl<S: TcpSocket> Connection<S> {
             self.owes_ack = false;
             self.must_ack = !self.send_ack(cx) && cx.guest.is_full();
             if self.must_ack {
-                self.await_link(cx, shared, false);
+                // Until then there is nothing to be looked at.
+                return self.await_link(cx, shared, false);
             }
         }
         let behind = self.rcv_acked.before(self.rcv_nxt);

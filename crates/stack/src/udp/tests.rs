@@ -530,3 +530,36 @@ fn read_whole(frames: Vec<(Vec<u8>, FrameMeta)>) -> (String, String, u8, u8, Vec
     segment::complete_checksum(&mut frame, &meta);
     read(&frame)
 }
+
+#[test]
+fn a_full_link_is_waited_for() {
+    for (guest, peer) in [(GUEST, PEER), (GUEST6, PEER6)] {
+        let mut rig = Rig::new(config());
+        rig.frame(&udp_frame(guest, peer, b"question"));
+        let socket = rig.udp();
+        rig.fill_link();
+        let before = socket.borrow().receives;
+        for n in 0..300u16 {
+            let data = n.to_be_bytes().to_vec();
+            socket.borrow_mut().incoming.push_back((data, 2));
+        }
+        rig.readable(&socket);
+        let deadlines = rig.pass(Duration::from_secs(10));
+        assert!(deadlines <= 1, "{deadlines} deadlines");
+        assert_eq!(socket.borrow().receives, before, "the kernel keeps them better");
+        assert_eq!(rig.frames(), []);
+        // Some of them, and then no more for now.
+        rig.empty_link(Some(1));
+        rig.pass(Duration::ZERO);
+        let mut got = datagrams(rig.frames());
+        assert!(!got.is_empty() && got.len() < 300);
+        assert_eq!(rig.pass(Duration::from_secs(5)), 0);
+        rig.empty_link(None);
+        rig.pass(Duration::ZERO);
+        got.extend(datagrams(rig.frames()));
+        // What had been received when the link became full is lost, as datagrams are.
+        assert!(got.len() >= 298, "{}", got.len());
+        assert!(got.is_sorted());
+        assert_eq!(got.last().unwrap()[..], 299u16.to_be_bytes());
+    }
+}

@@ -4,6 +4,7 @@ mod inbound;
 mod outbound;
 
 use std::io::{self, ErrorKind};
+use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
@@ -263,9 +264,13 @@ impl StreamLink {
             return;
         }
         if let Err(error) = self.outbound.flush(|slices| unix::send(client, slices)) {
-            // The other end is gone: there is nothing to be received either, and that will say so.
+            // A frame may be torn, so nothing can follow. With both directions closed, the next receive
+            // says that the other end is gone, which it is in most cases.
             log::debug!("guest connection: {error}");
             self.outbound.clear();
+            if let Err(error) = client.shutdown(Shutdown::Both) {
+                log::debug!("guest connection: {error}");
+            }
         }
     }
 }
