@@ -184,7 +184,8 @@ fn datagrams(guest: &mut Guest, family: Family, mtu: u16) {
     let mut buffer = vec![0; 65_536];
     let most = usize::from(mtu) - if family == Family::V4 { 28 } else { 48 };
     for len in [1, 2, 17, 18, 19, 100, most - 1, most] {
-        let data: Vec<u8> = (0..len).map(|index| (index * 7 + len).to_le_bytes()[0]).collect();
+        let data: Vec<u8> =
+            (0..len).map(|index: usize| (index * 7 + len).to_le_bytes()[0]).collect();
         host.send_to(&data, peer).unwrap();
         guest.run("a datagram", SHORT, |guest| guest.udp_socket(socket).can_recv());
         assert_eq!(guest.udp_socket(socket).recv().unwrap().0, data);
