@@ -296,13 +296,22 @@ impl Guest {
         self.explain(ended)
     }
 
-    /// Sends a command to QEMU's control socket, such as `stop`, `cont`, `system_reset` or `quit`.
+    /// Sends a command to QEMU's control socket, such as `stop`, `cont` or `system_reset`.
     pub fn control(&mut self, command: &str) -> Result<serde_json::Value> {
         let qmp = match &mut self.qmp {
             Some(qmp) => qmp,
             None => self.qmp.insert(Qmp::connect(&self.control)?),
         };
         qmp.execute(command)
+    }
+
+    /// Has QEMU end, and waits for that.
+    pub fn quit(mut self) -> Result<()> {
+        // It may be gone before its answer has been read.
+        let answer = self.control("quit");
+        let ended =
+            wait_for("the end of QEMU", SHORT, || Ok((!self.qemu.running()?).then_some(())));
+        self.explain(ended).with_context(|| format!("quit: {answer:?}"))
     }
 
     /// Adds what the guest's kernel and QEMU have said to an error.

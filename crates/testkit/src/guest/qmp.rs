@@ -19,16 +19,17 @@ impl Qmp {
         let stream = UnixStream::connect(path)?;
         stream.set_read_timeout(Some(ANSWER))?;
         let mut qmp = Self(BufReader::new(stream));
-        qmp.read()?;
+        qmp.read().context("greeting")?;
         qmp.execute("qmp_capabilities")?;
         Ok(qmp)
     }
 
     /// Runs a command without arguments and returns its answer.
     pub(super) fn execute(&mut self, command: &str) -> Result<Value> {
-        writeln!(self.0.get_mut(), "{}", json!({ "execute": command }))?;
+        // At once: QEMU does not wait for the end of the line.
+        self.0.get_mut().write_all(format!("{}\n", json!({ "execute": command })).as_bytes())?;
         loop {
-            let mut message = self.read()?;
+            let mut message = self.read().with_context(|| command.to_owned())?;
             if let Some(error) = message.get("error") {
                 bail!("QEMU, {command}: {error}");
             }
