@@ -20,13 +20,14 @@ impl Qmp {
         stream.set_read_timeout(Some(ANSWER))?;
         let mut qmp = Self(BufReader::new(stream));
         qmp.read()?;
-        qmp.execute("qmp_capabilities")?;
+        qmp.execute("qmp_capabilities", &json!({}))?;
         Ok(qmp)
     }
 
-    /// Runs a command without arguments and returns its answer.
-    pub(super) fn execute(&mut self, command: &str) -> Result<Value> {
-        writeln!(self.0.get_mut(), "{}", json!({ "execute": command }))?;
+    /// Runs a command with these arguments, an object, and returns its answer.
+    pub(super) fn execute(&mut self, command: &str, arguments: &Value) -> Result<Value> {
+        let request = json!({ "execute": command, "arguments": arguments });
+        writeln!(self.0.get_mut(), "{request}")?;
         loop {
             let mut message = self.read()?;
             if let Some(error) = message.get("error") {
