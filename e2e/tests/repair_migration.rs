@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result, ensure};
 use e2e::repair::status;
-use e2e::vm::{dhcp, slaac};
+use e2e::vm::{FAMILIES, dhcp, slaac};
 use e2e::{Case, LONG, PORT, SHORT, matrix};
 use rustix::process::Signal;
 use serde_json::json;
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use testkit::guest::{Guest, Machine};
+use testkit::guest::{Guest, Job, Machine};
 use testkit::peer::stream;
 use testkit::{Family, Place, Proc, User, until, wait_for};
 
@@ -22,13 +22,13 @@ matrix!(users: connections_go_on);
 /// Where numbers are sent back all the time.
 const LIVE_PORT: u16 = PORT + 1;
 /// Bytes that each of two connections carries both ways: they are not through before the migration.
-const BOTH_WAYS: u64 = 64 << 20;
+const BOTH_WAYS: u64 = 48 << 20;
 /// Bytes that wait for somebody who does not read before the migration: more than all queues hold.
-const WAITING: u64 = 48 << 20;
+const WAITING: u64 = 24 << 20;
 /// Connections that are silent meanwhile.
-const SILENT: u64 = 3;
-/// All connections: the silent ones, two that carry bytes both ways, one whose reader does not read.
-const CONNECTIONS: u64 = SILENT + 3;
+const SILENT: usize = 3;
+/// The connections to the servers that are stopped: the silent ones, two that carry bytes both ways, one whose reader does not read.
+const CONNECTIONS: usize = SILENT + 3;
 
 /// A packaged passt in the foreground, for vhost-user.
 struct Passt {
@@ -56,7 +56,7 @@ impl Passt {
     }
 
     fn repair(&self) -> PathBuf {
-        self.socket.with_added_extension("repair")
+        format!("{}.repair", self.socket.display()).into()
     }
 
     /// A machine that is connected to it.
@@ -142,110 +142,154 @@ fn numbers(output: &str, whole: bool) -> Result<usize> {
     Ok(lines.len())
 }
 
-/// Starts `peer` with arguments in the guest; it gets a line of input when [`go`] is called.
+/// `peer` with arguments; it gets a line of input as soon as there is a file /tmp/go.
 fn told_later(args: &str) -> String {
     format!("(until [ -e /tmp/go ]; do sleep 0.2; done; echo) | peer {args}")
 }
 
+/// Servers in the outside.
+struct Servers {
+    /// These will be stopped.
+    both: [Proc; 2],
+    _echo: Proc,
+}
+
+impl Servers {
+    fn start(case: &Case<'_>) -> Result<Self> {
+        let [v4, v6] = FAMILIES.map(Family::peer);
+        let serve = |addr, port| case.rig.serve(&Place::Outside, addr, port);
+        let both = [serve(v4, PORT)?, serve(v6, PORT)?];
+        Ok(Self { both, _echo: serve(v4, LIVE_PORT)? })
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        self.both.iter().try_for_each(|server| server.signal(signal))
+    }
+}
+
+/// What runs in the guest.
+struct Load {
+    silent: Job,
+    waiting: Job,
+    both_ways: [Job; 2],
+    live: Job,
+}
+
+impl Load {
+    fn start(case: &Case<'_>, guest: &mut Guest) -> Result<Self> {
+        let [v4, v6] = FAMILIES.map(Family::peer);
+        let silent = guest.start(&told_later(&format!("idle {v4} {PORT} {SILENT}")))?;
+        guest.wait_line(&silent, "open")?;
+        let waiting = guest.start(&told_later(&format!("get-later {v6} {PORT} {WAITING}")))?;
+        guest.wait_line(&waiting, "asked")?;
+        let mut both = |addr| guest.start(&format!("peer many {addr} {PORT} 1 {BOTH_WAYS}"));
+        let both_ways = [both(v4)?, both(v6)?];
+        let count = "i=0; until [ -e /tmp/go ]; do echo $i; i=$((i + 1)); sleep 0.01; done";
+        let live = guest.start(&format!("(echo echo; {count}) | nc {v4} {LIVE_PORT}"))?;
+        guest.wait_line(&live, "20")?;
+        wait_for("transfers", SHORT, || {
+            let got = at_servers(case)?.into_values();
+            Ok((got.filter(|got| *got > 1 << 20).count() == 2).then_some(()))
+        })?;
+        Ok(Self { silent, waiting, both_ways, live })
+    }
+
+    /// The numbers go on by themselves, in another machine than that in which there were so many.
+    fn lives(&self, guest: &mut Guest, sent: usize) -> Result<()> {
+        let mut count = || numbers(&guest.output(&self.live)?, false);
+        let arrived = count()?;
+        ensure!(arrived >= sent, "{arrived} numbers, {sent} before the migration");
+        eprintln!("{sent} numbers before the migration, {arrived} when it was over");
+        wait_for("further numbers", SHORT, || Ok((count()? > arrived + 20).then_some(())))
+    }
+
+    /// Everything comes to its end, and every byte to its place.
+    fn finish(self, guest: &mut Guest) -> Result<()> {
+        guest.run("touch /tmp/go")?;
+        let all = numbers(&guest.finish(&self.live, LONG)?, true)?;
+        eprintln!("{all} numbers");
+        let alive = guest.finish(&self.silent, LONG)?;
+        ensure!(alive.ends_with(&format!("alive {SILENT}")), "{alive}");
+        let got = guest.finish(&self.waiting, LONG)?;
+        ensure!(got.ends_with(&stream::sum(WAITING)), "{got}");
+        for job in self.both_ways {
+            let got = guest.finish(&job, LONG)?;
+            ensure!(got == "ok 1", "{got}");
+        }
+        Ok(())
+    }
+}
+
+/// A passt and the passt-repair that helps it.
+struct Side {
+    passt: Passt,
+    helper: Proc,
+}
+
+impl Side {
+    /// What both have said.
+    fn said(&self) -> String {
+        format!("{}\n{}", self.passt.proc.stderr(), self.helper.stderr())
+    }
+
+    /// The helper was used, and is not needed any more.
+    fn helped(helper: Proc, passt: &str) -> Result<()> {
+        let line = format!("Accepted TCP_REPAIR helper, PID {}", helper.pid());
+        ensure!(passt.contains(&line), "no '{line}': {passt}");
+        let helper = helper.finish(SHORT).with_context(|| passt.to_owned())?;
+        let fine = helper.code() == Some(0) && helper.stdout.is_empty();
+        ensure!(fine && helper.stderr.is_empty(), "{helper:?}: {passt}");
+        Ok(())
+    }
+}
+
 fn connections_go_on(case: &Case<'_>) -> Result<()> {
     case.rig.needs(&["ss"])?;
-    // A send buffer never grows beyond what a new socket has: that passt restores no longer send queue.
-    fs::write("/proc/sys/net/ipv4/tcp_wmem", "4096 1048576 1048576")?;
     let qemu = case.rig.debian_qemu(case.user)?;
     let memory = "memory-backend-memfd,id=mem,share=on,size=256M";
     let machine = case.rig.machine(case.user)?.qemu(&qemu, User::Root);
     let machine = machine.args(&["-object", memory, "-numa", "node,memdev=mem"]);
-    let [v4, v6] = [Family::V4, Family::V6].map(Family::peer);
-    let first = case.rig.serve(&Place::Outside, v4, PORT)?;
-    let second = case.rig.serve(&Place::Outside, v6, PORT)?;
+    // That passt loses a connection with more to send than a new socket has room for: let no socket have more.
+    fs::write("/proc/sys/net/ipv4/tcp_wmem", "4096 1048576 1048576")?;
+    let servers = Servers::start(case)?;
 
-    // Both are on one host, where two sockets cannot have the same addresses and ports.
-    let options =
-        std::env::var("MIG_OPTIONS").unwrap_or("--migrate-exit --migrate-no-linger".into());
-    let options: Vec<&str> = options.split_whitespace().collect();
-    let source_passt = Passt::start(case, case.rig.tmp().join("source"), &options)?;
-    let source_helper = start_repair(case, &source_passt.repair())?;
-    let mut source = source_passt.connect(&machine).boot()?;
-    dhcp(case, &mut source)?;
-    slaac(case, &mut source)?;
-    let silent = source.start(&told_later(&format!("idle {v4} {PORT} {SILENT}")))?;
-    source.wait_line(&silent, "open")?;
-    let waiting = source.start(&told_later(&format!("get-later {v6} {PORT} {WAITING}")))?;
-    source.wait_line(&waiting, "asked")?;
-    let mut both_ways = Vec::new();
-    for addr in [v4, v6] {
-        both_ways.push(source.start(&format!("peer many {addr} {PORT} 1 {BOTH_WAYS}"))?);
-    }
-    let _echo = case.rig.serve(&Place::Outside, v4, LIVE_PORT)?;
-    let count = "i=0; until [ -e /tmp/go ]; do echo $i; i=$((i + 1)); sleep 0.01; done";
-    let live = source.start(&format!("(echo echo; {count}) | nc {v4} {LIVE_PORT}"))?;
-    source.wait_line(&live, "20")?;
-    // With these servers stopped, queues are full, and nothing can end before the migration.
-    wait_for("transfers", SHORT, || {
-        let got = at_servers(case)?.into_values();
-        Ok((got.filter(|got| *got > 4 << 20).count() == 2).then_some(()))
-    })?;
-    for server in [&first, &second] {
-        server.signal(Signal::STOP)?;
-    }
+    // Both are on one host, where no two sockets can have the same addresses and ports: the source's must go.
+    let options = ["--migrate-exit", "--migrate-no-linger"];
+    let passt = Passt::start(case, case.rig.tmp().join("source"), &options)?;
+    let source = Side { helper: start_repair(case, &passt.repair())?, passt };
+    let mut guest = source.passt.connect(&machine).boot()?;
+    dhcp(case, &mut guest)?;
+    slaac(case, &mut guest)?;
+    let load = Load::start(case, &mut guest)?;
+    // Now queues are full, and what goes both ways cannot come to its end before the migration.
+    servers.signal(Signal::STOP)?;
     let before = at_servers(case)?;
-    ensure!(before.len() as u64 == CONNECTIONS, "{before:?}");
+    ensure!(before.len() == CONNECTIONS, "{before:?}");
     let through = before.values().any(|got| *got >= BOTH_WAYS);
     ensure!(!through, "through before the migration: {before:?}");
-    let sent = numbers(&source.output(&live)?, false)?;
 
     let directory = case.rig.tmp().join("target");
     fs::create_dir(&directory)?;
     fs::set_permissions(&directory, Permissions::from_mode(0o777))?;
-    let target_helper = start_repair(case, &directory)?;
-    let mut target_passt = Passt::start(case, directory.join("passt"), &[])?;
+    let helper = start_repair(case, &directory)?;
+    let passt = Passt::start(case, directory.join("passt"), &[])?;
+    let mut target = Side { passt, helper };
     let uri = format!("unix:{}", case.rig.tmp().join("migration").display());
-    let mut target = start_target(&target_passt.connect(&machine), &uri)?;
-    let migrated = migrate(source, &mut target, &uri);
-    let said = || {
-        let [a, b] = [&source_passt, &target_passt].map(|passt| passt.proc.stderr());
-        let [c, d] = [&source_helper, &target_helper].map(Proc::stderr);
-        format!("source: {a}\n{c}\ntarget: {b}\n{d}")
-    };
-    migrated.with_context(said)?;
-    eprintln!("{}", said());
-    let [source_pid, target_pid] = [&source_helper, &target_helper].map(Proc::pid);
+    let mut there = start_target(&target.passt.connect(&machine), &uri)?;
+    let sent = numbers(&guest.output(&load.live)?, false)?;
+    migrate(guest, &mut there, &uri)
+        .with_context(|| format!("source: {}\ntarget: {}", source.said(), target.said()))?;
+
     // Nothing is left of the source.
-    let source_passt = source_passt.proc.finish(SHORT)?;
-    ensure!(source_passt.code() == Some(0), "{source_passt:?}");
-    for (helper, pid, log) in [
-        (source_helper, source_pid, source_passt.stderr),
-        (target_helper, target_pid, target_passt.proc.stderr()),
-    ] {
-        let helper = helper.finish(SHORT).with_context(|| log.clone())?;
-        let fine = helper.code() == Some(0) && helper.stderr.is_empty();
-        ensure!(fine, "{helper:?}\n{log}");
-        ensure!(log.contains(&format!("Accepted TCP_REPAIR helper, PID {pid}")), "{log}");
-    }
+    let ended = source.passt.proc.finish(SHORT)?;
+    ensure!(ended.code() == Some(0), "{ended:?}");
+    Side::helped(source.helper, &ended.stderr)?;
+    Side::helped(target.helper, &target.passt.proc.stderr())?;
     let after = at_servers(case)?;
     ensure!(after.keys().eq(before.keys()), "the servers have {after:?}, {before:?} before");
-
-    // What has gone on without a stop goes on here.
-    let arrived = numbers(&target.output(&live)?, false)?;
-    ensure!(arrived >= sent, "{arrived} numbers, {sent} before the migration");
-    wait_for("further numbers", SHORT, || {
-        Ok((numbers(&target.output(&live)?, false)? > arrived + 20).then_some(()))
-    })?;
-    for server in [&first, &second] {
-        server.signal(Signal::CONT)?;
-    }
-    target.run("touch /tmp/go")?;
-    let all = target.finish(&live, LONG)?;
-    let all = numbers(&all, true)?;
-    eprintln!("{all} numbers, {sent} before the migration, {arrived} when it was over");
-    let alive = target.finish(&silent, LONG)?;
-    ensure!(alive.ends_with(&format!("alive {SILENT}")), "{alive}");
-    let got = target.finish(&waiting, LONG)?;
-    ensure!(got.ends_with(&stream::sum(WAITING)), "{got}");
-    for job in both_ways {
-        let got = target.finish(&job, LONG)?;
-        ensure!(got == "ok 1", "{got}");
-    }
-    ensure!(target_passt.proc.running()?, "passt has ended: {}", target_passt.proc.stderr());
+    load.lives(&mut there, sent).with_context(|| target.passt.proc.stderr())?;
+    servers.signal(Signal::CONT)?;
+    load.finish(&mut there).with_context(|| target.passt.proc.stderr())?;
+    ensure!(target.passt.proc.running()?, "passt has ended: {}", target.passt.proc.stderr());
     Ok(())
 }
