@@ -17,7 +17,7 @@ use testkit::guest::{Guest, Job, Machine};
 use testkit::peer::stream;
 use testkit::{Family, Place, Proc, User, until, wait_for};
 
-matrix!(users: connections_go_on);
+matrix!(users: on_one_host, between_hosts);
 
 /// Where numbers are sent back all the time.
 const LIVE_PORT: u16 = PORT + 1;
@@ -37,18 +37,18 @@ struct Passt {
 }
 
 impl Passt {
-    fn start(case: &Case<'_>, socket: PathBuf, options: &[&str]) -> Result<Self> {
+    fn start(case: &Case<'_>, at: &Place, socket: PathBuf, options: &[&str]) -> Result<Self> {
         let path = socket.display().to_string();
         let uid = if case.user == User::Root { 0 } else { 1000 };
         let (uid, passt) = (format!("PASTA_UID={uid}"), case.rig.debian()?.join("cpasst"));
         let passt = passt.display().to_string();
         let argv = ["env", &uid, &passt, "-f", "--vhost-user", "-s", &path];
         let argv = [&argv[..], options].concat();
-        let mut proc = Proc::start(case.rig.command(&Place::Host, User::Root, &argv))?;
+        let mut proc = Proc::start(case.rig.command(at, User::Root, &argv))?;
         let repair = format!("{path}.repair");
         wait_for("passt's sockets", SHORT, || {
             ensure!(proc.running()?, "passt has ended");
-            let sockets = fs::read_to_string("/proc/net/unix")?;
+            let sockets = case.rig.run(at, SHORT, &["cat", "/proc/net/unix"])?;
             Ok([&path, &repair].into_iter().all(|path| listens(&sockets, path)).then_some(()))
         })
         .with_context(|| proc.stderr())?;
@@ -73,9 +73,9 @@ fn listens(sockets: &str, path: &str) -> bool {
 }
 
 /// Starts our passt-repair as the user of the case and waits until it has done what it does before it waits.
-fn start_repair(case: &Case<'_>, path: &Path) -> Result<Proc> {
+fn start_repair(case: &Case<'_>, at: &Place, path: &Path) -> Result<Proc> {
     let program = case.rig.passt_repair(case.user)?;
-    let helper = Proc::start(case.rig.command(&Place::Host, case.user, &[&program, path]))?;
+    let helper = Proc::start(case.rig.command(at, case.user, &[&program, path]))?;
     until("the sandbox", SHORT, || status(&helper, "Seccomp").is_ok_and(|mode| mode == "2"))?;
     Ok(helper)
 }
@@ -243,20 +243,72 @@ impl Side {
     }
 }
 
-fn connections_go_on(case: &Case<'_>) -> Result<()> {
+/// A second host with the addresses of the first. Packets for them go to the first until [`Self::take_over`].
+struct SecondHost {
+    holder: Proc,
+}
+
+impl SecondHost {
+    fn start(case: &Case<'_>) -> Result<Self> {
+        let helper = case.rig.helper().display().to_string();
+        let argv = ["unshare", "--net", "--", &helper, "hold"];
+        let mut holder = case.rig.start(&Place::Host, &argv)?;
+        holder.wait_line("ready", SHORT)?;
+        let sh = |place: &Place, script: &str| case.rig.run(place, SHORT, &["sh", "-euc", script]);
+        let link = format!(
+            "ip link add out1 mtu 65520 type veth peer name eth0 mtu 65520 netns {} && ip link set out1 up
+            for addr in fe80::1 2001:db8:51::1 2001:db8:51::10; do
+                ip addr add $addr/64 dev out1 nodad noprefixroute
+            done",
+            holder.pid()
+        );
+        sh(&Place::Outside, &link)?;
+        let addresses = "echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_dad
+            ip link set lo up && ip link set eth0 up
+            ip addr add 203.0.113.2/24 dev eth0 && ip addr add 2001:db8:51::2/64 dev eth0 nodad
+            ip route add default via 203.0.113.1 && ip route add default via fe80::1 dev eth0";
+        sh(&Place::Of(holder.pid()), addresses)?;
+        Ok(Self { holder })
+    }
+
+    fn place(&self) -> Place {
+        Place::Of(self.holder.pid())
+    }
+
+    fn take_over(&self, case: &Case<'_>) -> Result<()> {
+        for addr in ["203.0.113.2/32", "2001:db8:51::2/128"] {
+            case.rig.run(&Place::Outside, SHORT, &["ip", "route", "add", addr, "dev", "out1"])?;
+        }
+        Ok(())
+    }
+}
+
+/// On one host no two sockets can have the same addresses and ports: the source's must go.
+fn on_one_host(case: &Case<'_>) -> Result<()> {
+    migration(case, &["--migrate-exit", "--migrate-no-linger"], None)
+}
+
+/// By default the source's sockets stay, and passt does, too.
+fn between_hosts(case: &Case<'_>) -> Result<()> {
+    migration(case, &[], Some(&SecondHost::start(case)?))
+}
+
+fn migration(case: &Case<'_>, options: &[&str], second: Option<&SecondHost>) -> Result<()> {
     case.rig.needs(&["ss"])?;
     let qemu = case.rig.debian_qemu(case.user)?;
     let memory = "memory-backend-memfd,id=mem,share=on,size=256M";
     let machine = case.rig.machine(case.user)?.qemu(&qemu, User::Root);
     let machine = machine.args(&["-object", memory, "-numa", "node,memdev=mem"]);
     // That passt loses a connection with more to send than a new socket has room for: let no socket have more.
-    fs::write("/proc/sys/net/ipv4/tcp_wmem", "4096 1048576 1048576")?;
+    let target_host = second.map_or(Place::Host, SecondHost::place);
+    for host in [&Place::Host, &target_host] {
+        let script = "echo 4096 1048576 1048576 > /proc/sys/net/ipv4/tcp_wmem";
+        case.rig.run(host, SHORT, &["sh", "-euc", script])?;
+    }
     let servers = Servers::start(case)?;
 
-    // Both are on one host, where no two sockets can have the same addresses and ports: the source's must go.
-    let options = ["--migrate-exit", "--migrate-no-linger"];
-    let passt = Passt::start(case, case.rig.tmp().join("source"), &options)?;
-    let source = Side { helper: start_repair(case, &passt.repair())?, passt };
+    let passt = Passt::start(case, &Place::Host, case.rig.tmp().join("source"), options)?;
+    let source = Side { helper: start_repair(case, &Place::Host, &passt.repair())?, passt };
     let mut guest = source.passt.connect(&machine).boot()?;
     dhcp(case, &mut guest)?;
     slaac(case, &mut guest)?;
@@ -271,8 +323,8 @@ fn connections_go_on(case: &Case<'_>) -> Result<()> {
     let directory = case.rig.tmp().join("target");
     fs::create_dir(&directory)?;
     fs::set_permissions(&directory, Permissions::from_mode(0o777))?;
-    let helper = start_repair(case, &directory)?;
-    let passt = Passt::start(case, directory.join("passt"), &[])?;
+    let helper = start_repair(case, &target_host, &directory)?;
+    let passt = Passt::start(case, &target_host, directory.join("passt"), &[])?;
     let mut target = Side { passt, helper };
     let uri = format!("unix:{}", case.rig.tmp().join("migration").display());
     let mut there = start_target(&target.passt.connect(&machine), &uri)?;
@@ -280,6 +332,10 @@ fn connections_go_on(case: &Case<'_>) -> Result<()> {
     migrate(guest, &mut there, &uri)
         .with_context(|| format!("source: {}\ntarget: {}", source.said(), target.said()))?;
 
+    if let Some(second) = second {
+        second.take_over(case)?;
+        source.passt.proc.signal(Signal::TERM)?;
+    }
     // Nothing is left of the source.
     let ended = source.passt.proc.finish(SHORT)?;
     ensure!(ended.code() == Some(0), "{ended:?}");
