@@ -15,6 +15,7 @@ use crate::wait::wait_for;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use qmp::Qmp;
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+use serde_json::{Value, json};
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt as _;
@@ -297,12 +298,17 @@ impl Guest {
     }
 
     /// Sends a command to QEMU's control socket, such as `stop`, `cont` or `system_reset`.
-    pub fn control(&mut self, command: &str) -> Result<serde_json::Value> {
+    pub fn control(&mut self, command: &str) -> Result<Value> {
+        self.control_with(command, &json!({}))
+    }
+
+    /// The same, for a command with arguments, which are an object.
+    pub fn control_with(&mut self, command: &str, arguments: &Value) -> Result<Value> {
         let qmp = match &mut self.qmp {
             Some(qmp) => qmp,
             None => self.qmp.insert(Qmp::connect(&self.control)?),
         };
-        qmp.execute(command)
+        qmp.execute(command, arguments)
     }
 
     /// Has QEMU end, and waits for that.

@@ -20,14 +20,15 @@ impl Qmp {
         stream.set_read_timeout(Some(ANSWER))?;
         let mut qmp = Self(BufReader::new(stream));
         qmp.read().context("greeting")?;
-        qmp.execute("qmp_capabilities")?;
+        qmp.execute("qmp_capabilities", &json!({}))?;
         Ok(qmp)
     }
 
-    /// Runs a command without arguments and returns its answer.
-    pub(super) fn execute(&mut self, command: &str) -> Result<Value> {
+    /// Runs a command with these arguments, an object, and returns its answer.
+    pub(super) fn execute(&mut self, command: &str, arguments: &Value) -> Result<Value> {
+        let request = json!({ "execute": command, "arguments": arguments });
         // At once: QEMU does not wait for the end of the line.
-        self.0.get_mut().write_all(format!("{}\n", json!({ "execute": command })).as_bytes())?;
+        self.0.get_mut().write_all(format!("{request}\n").as_bytes())?;
         loop {
             let mut message = self.read().with_context(|| command.to_owned())?;
             if let Some(error) = message.get("error") {
