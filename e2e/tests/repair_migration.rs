@@ -283,6 +283,12 @@ impl SecondHost {
     }
 }
 
+/// How large send buffers of new sockets are, and can become.
+fn send_buffers(case: &Case<'_>, host: &Place, size: u32) -> Result<()> {
+    let script = format!("echo 4096 {size} {size} > /proc/sys/net/ipv4/tcp_wmem");
+    case.rig.run(host, SHORT, &["sh", "-euc", &script]).map(drop)
+}
+
 /// On one host no two sockets can have the same addresses and ports: the source's must go.
 fn on_one_host(case: &Case<'_>) -> Result<()> {
     migration(case, &["--migrate-exit", "--migrate-no-linger"], None)
@@ -299,12 +305,8 @@ fn migration(case: &Case<'_>, options: &[&str], second: Option<&SecondHost>) -> 
     let memory = "memory-backend-memfd,id=mem,share=on,size=256M";
     let machine = case.rig.machine(case.user)?.qemu(&qemu, User::Root);
     let machine = machine.args(&["-object", memory, "-numa", "node,memdev=mem"]);
-    // That passt loses a connection with more to send than a new socket has room for: let no socket have more.
-    let target_host = second.map_or(Place::Host, SecondHost::place);
-    for host in [&Place::Host, &target_host] {
-        let script = "echo 4096 1048576 1048576 > /proc/sys/net/ipv4/tcp_wmem";
-        case.rig.run(host, SHORT, &["sh", "-euc", script])?;
-    }
+    // That passt loses a connection with more to send than a new socket has room for.
+    send_buffers(case, &Place::Host, 256 << 10)?;
     let servers = Servers::start(case)?;
 
     let passt = Passt::start(case, &Place::Host, case.rig.tmp().join("source"), options)?;
@@ -320,6 +322,8 @@ fn migration(case: &Case<'_>, options: &[&str], second: Option<&SecondHost>) -> 
     let through = before.values().any(|got| *got >= BOTH_WAYS);
     ensure!(!through, "through before the migration: {before:?}");
 
+    let target_host = second.map_or(Place::Host, SecondHost::place);
+    send_buffers(case, &target_host, 4 << 20)?;
     let directory = case.rig.tmp().join("target");
     fs::create_dir(&directory)?;
     fs::set_permissions(&directory, Permissions::from_mode(0o777))?;
@@ -342,7 +346,8 @@ fn migration(case: &Case<'_>, options: &[&str], second: Option<&SecondHost>) -> 
     Side::helped(source.helper, &ended.stderr)?;
     Side::helped(target.helper, &target.passt.proc.stderr())?;
     let after = at_servers(case)?;
-    ensure!(after.keys().eq(before.keys()), "the servers have {after:?}, {before:?} before");
+    let said = target.passt.proc.stderr();
+    ensure!(after.keys().eq(before.keys()), "{after:?}, {before:?} before: {said}");
     load.lives(&mut there, sent).with_context(|| target.passt.proc.stderr())?;
     servers.signal(Signal::CONT)?;
     load.finish(&mut there).with_context(|| target.passt.proc.stderr())?;
