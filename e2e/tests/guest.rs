@@ -188,14 +188,14 @@ fn netdev_passt(case: &Case<'_>) -> Result<()> {
     let qemu = case.rig.debian_qemu(case.user)?;
     let ports = "tcp-ports=8000-8001,udp-ports=8000-8001";
     let netdev = format!("passt,id=net,path={},{ports}", passt.display());
+    // The thread that QEMU 11.1 has for its control socket oversleeps requests now and then, its end, too.
     let machine = case.rig.machine(case.user)?.qemu(&qemu, User::Root).netdev(&netdev);
+    let machine = machine.uncontrolled();
     private_tmp(case)?;
     let mut guest = machine.boot()?;
     let pid = case.rig.run(&Place::Host, SHORT, &["pgrep", "-f", "^[^ ]*passt[^ ]* .*--fd 3"])?;
     let pid = pid.trim().parse().with_context(|| format!("one passt: {pid}"))?;
     check(case, &mut guest, SMOKE)?;
-    // The main loop of QEMU 11.1 can oversleep requests when nothing happens in the guest.
-    guest.start("while sleep 0.1; do :; done")?;
     guest.quit()?;
     case.rig.wait_gone(pid, SHORT).context("passt after the end of the machine")?;
     Ok(())
