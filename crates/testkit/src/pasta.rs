@@ -58,19 +58,31 @@ fn is_script(path: &Path) -> Result<bool> {
 impl Rig {
     /// A pasta to be started by `user`.
     pub fn pasta(&self, user: User) -> Result<PastaBuilder<'_>> {
-        self.program(&binary()?, "pasta", user)
+        self.program(binary, "pasta", user)
     }
 
     /// A passt to be started by `user`.
     pub fn passt(&self, user: User) -> Result<PastaBuilder<'_>> {
-        self.program(&passt_binary()?, "passt", user)
+        self.program(passt_binary, "passt", user)
     }
 
-    fn program(&self, path: &Path, name: &str, user: User) -> Result<PastaBuilder<'_>> {
-        if is_script(path)? {
-            return Ok(PastaBuilder::wrapped(self, &self.in_tree(path)?, user));
-        }
-        let path = self.install(path, name)?;
+    fn program(
+        &self,
+        find: impl FnOnce() -> Result<PathBuf>,
+        name: &str,
+        user: User,
+    ) -> Result<PastaBuilder<'_>> {
+        // Once it has been copied, the test may hide where it came from.
+        let path = match self.installed(name) {
+            Some(path) => path,
+            None => {
+                let path = find()?;
+                if is_script(&path)? {
+                    return Ok(PastaBuilder::wrapped(self, &self.in_tree(&path)?, user));
+                }
+                self.install(&path, name)?
+            }
+        };
         Ok(PastaBuilder { rig: self, user, argv: vec![path.display().to_string()] })
     }
 

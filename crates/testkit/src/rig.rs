@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+/// Where programs are that every user may execute.
+const PROGRAMS: &str = "/run/rig/bin";
 /// Names the test that a process was started to run inside its rig.
 const INSIDE: &str = "TESTKIT_RIG";
 /// A file to which the reasons of skipped tests are appended, one line each.
@@ -215,11 +217,16 @@ impl Rig {
 
     /// Copies a program to a place where the ordinary user may execute it.
     pub fn install(&self, program: &Path, name: &str) -> Result<PathBuf> {
-        let to = Path::new("/run/rig/bin").join(name);
+        let to = Path::new(PROGRAMS).join(name);
         if !to.exists() {
             std::fs::copy(program, &to).with_context(|| format!("{}", program.display()))?;
         }
         Ok(to)
+    }
+
+    /// Where [`install`](Self::install) has put what is called `name`, if it has.
+    pub fn installed(&self, name: &str) -> Option<PathBuf> {
+        Some(Path::new(PROGRAMS).join(name)).filter(|path| path.exists())
     }
 
     /// Ends the test as skipped unless all of `tools` are in the `PATH`.
