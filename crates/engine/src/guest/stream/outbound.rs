@@ -14,11 +14,13 @@ use crate::guest::Capture;
 const SLOT_LEN: usize = HEADROOM + MAX_FRAME_LEN + MIN_FRAME_LEN;
 /// Slots start at multiples of this, and so do their payloads: the length of a cache line.
 const ALIGN: usize = 64;
-/// Frames of this many bytes in all are handed over at once, while they are still in the processor's
-/// cache: a system call more is little beside copying them.
-const ENOUGH: usize = 60_000;
+/// Frames of this many bytes in all are handed over, while they are still in the processor's cache: a few
+/// of the largest. With each alone, the other end would be woken, and we interrupted, more often.
+const ENOUGH: usize = 250_000;
 /// Pieces in one system call.
-const SLICES: usize = 128;
+const SLICES: usize = 400;
+/// Pieces up to which it is not worth preparing for more.
+const FEW: usize = 16;
 /// Pieces after which it is time for one. One frame of the stack can add a few thousand.
 const ENOUGH_PIECES: usize = 2 * SLICES;
 
@@ -57,7 +59,7 @@ pub(super) struct Outbound {
 impl Outbound {
     pub(super) fn new() -> Self {
         Self {
-            slots: vec![0; 2 * SLOT_LEN].into_boxed_slice(),
+            slots: vec![0; 5 * SLOT_LEN].into_boxed_slice(),
             used: 0,
             headers: Vec::with_capacity(SLOT_LEN),
             pieces: Vec::with_capacity(2 * ENOUGH_PIECES),
@@ -182,19 +184,12 @@ impl Outbound {
         mut send: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
     ) -> io::Result<()> {
         while let Some(rest) = self.pieces.get(self.taken..).filter(|rest| !rest.is_empty()) {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let mut wanted = 0;
-            for (slice, piece) in slices.iter_mut().zip(rest) {
-                let bytes = match piece {
-                    Piece::Slots(range) => self.slots.get(range.clone()),
-                    Piece::Headers(range) => self.headers.get(range.clone()),
-                };
-                let bytes = bytes.unwrap_or_default();
-                wanted += bytes.len();
-                *slice = IoSlice::new(bytes);
-            }
-            let slices = slices.get(..rest.len().min(SLICES)).unwrap_or_default();
-            match send(slices) {
+            let (result, wanted) = if rest.len() <= FEW {
+                self.gather::<FEW>(rest, &mut send)
+            } else {
+                self.gather::<SLICES>(rest, &mut send)
+            };
+            match result {
                 Ok(sent) => {
                     self.consume(sent);
                     if sent < wanted {
@@ -212,6 +207,26 @@ impl Outbound {
         }
         self.clear();
         Ok(())
+    }
+
+    /// Offers up to `N` pieces to `send`. Returns what that said, and how many bytes there were.
+    fn gather<const N: usize>(
+        &self,
+        pieces: &[Piece],
+        send: &mut impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) -> (io::Result<usize>, usize) {
+        let mut slices = [IoSlice::new(&[]); N];
+        let mut wanted = 0;
+        for (slice, piece) in slices.iter_mut().zip(pieces) {
+            let bytes = match piece {
+                Piece::Slots(range) => self.slots.get(range.clone()),
+                Piece::Headers(range) => self.headers.get(range.clone()),
+            };
+            let bytes = bytes.unwrap_or_default();
+            wanted += bytes.len();
+            *slice = IoSlice::new(bytes);
+        }
+        (send(slices.get(..pieces.len().min(N)).unwrap_or_default()), wanted)
     }
 
     /// So many bytes are gone.
