@@ -63,7 +63,6 @@ const RULES: &Lines = &[
     ("-f -t 22:0", "port 0"),
     ("-f -t 8000 -t 8000", "Forwarding configuration conflict"),
     ("-f -t 8000 -t 127.0.0.1/8000", "Forwarding configuration conflict"),
-    ("-f -t 8000:192.0.2.7/80", "Did you mean 0.0.0.0/"),
     ("-f -t 0.0.0.0/8000:2001:db8::1/80", "IPv6"),
     ("-f -4 -t ::1/8080", "IPv6"),
     ("-f --no-tcp -t 80", "TCP not enabled"),
@@ -115,6 +114,8 @@ fn mistakes(case: &Case<'_>) -> Result<()> {
     for (line, wanted) in RULES {
         check(line, &[(*wanted).to_owned(), "Unable to add rule ".to_owned()], true)?;
     }
+    let dual = ["Dual stack forward", "Did you mean 0.0.0.0/", "Unable to add rule "];
+    check("-f -t 8000:192.0.2.7/80", &dual.map(str::to_owned), true)?;
     check("-f -t 0", &["0".into(), "Unable to add rule TCP [*]:0  =>  0".into()], true)?;
     for (line, wanted) in LISTENING {
         let wanted =

@@ -107,8 +107,8 @@ impl<'a> Given<'a> {
 
     /// Number of a descriptor.
     pub fn descriptor(&self) -> Result<i32, Refusal> {
-        let wrong = format!("Invalid {}", self.option);
-        i32::try_from(self.number_up_to(&wrong, u64::MAX)?).map_err(|_| self.refusal(&wrong))
+        const WRONG: &str = "Invalid --fd";
+        i32::try_from(self.number_up_to(WRONG, u64::MAX)?).map_err(|_| self.refusal(WRONG))
     }
 
     /// A path of a possible length.
