@@ -5,6 +5,7 @@ pub mod completion;
 pub mod config;
 pub mod configure_ns;
 pub mod discover;
+pub mod doctor;
 pub mod flags;
 pub mod help;
 pub mod log;

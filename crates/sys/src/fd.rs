@@ -122,6 +122,13 @@ pub fn limit() -> usize {
     usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
+/// The number that this limit may be raised to.
+#[must_use]
+pub fn hard_limit() -> usize {
+    let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
 /// A descriptor that is given up for a moment when there are no others.
 #[derive(Debug)]
 pub struct Spare(Option<OwnedFd>);

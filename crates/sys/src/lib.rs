@@ -10,6 +10,7 @@ pub mod netlink;
 pub mod netns;
 pub mod pipe;
 pub mod privileges;
+pub mod probe;
 pub mod process;
 pub mod rights;
 pub mod seccomp;

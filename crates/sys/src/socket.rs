@@ -1,5 +1,6 @@
 //! Sockets of the host: non-blocking, close-on-exec, without an allocation per call.
 
+mod ability;
 mod address;
 mod cmsg;
 mod errqueue;
@@ -17,6 +18,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use address::RawAddress;
 
+pub(crate) use ability::open_ping;
+pub use ability::{can_batch_datagrams, can_repair};
 pub use errqueue::{ErrorSource, SocketError};
 pub use icmp::PingSocket;
 pub use listen::{Binding, TcpListener, UdpListener, can_bind_device, has_ipv6, local_address};

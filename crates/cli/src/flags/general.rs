@@ -122,6 +122,17 @@ pub(super) const FLAGS: &[Flag] = &[
     },
     Flag { long: "version", help: "Print the version and end", action: Action::Version, ..BASE },
     Flag {
+        long: "doctor",
+        exact: true,
+        help: "Check what this machine offers, and end",
+        man: "One line for each check: its name, ok, warn or fail, what was found, and what can be done about it. \
+              Everything is found out by trying, nothing is left behind. The exit status is 1 if a check \
+              failed, which means that the program would not work; a warning means that something would not, or \
+              not as well. The name of this option cannot be shortened.",
+        action: Action::Doctor,
+        ..BASE
+    },
+    Flag {
         long: "pcap",
         short: Some('p'),
         metavar: Some("PATH"),

@@ -127,6 +127,8 @@ pub enum Action {
     Version,
     /// Prints what we can do and ends.
     Capabilities,
+    /// Prints what this machine can do for us and ends.
+    Doctor,
     /// Known, and not available in this version.
     Later,
 }
@@ -316,7 +318,11 @@ mod tests {
             assert!(!value || flag.takes_value(), "--{}", flag.long);
             let switch = matches!(
                 flag.action,
-                Action::Switch(_) | Action::Help | Action::Version | Action::Capabilities
+                Action::Switch(_)
+                    | Action::Help
+                    | Action::Version
+                    | Action::Capabilities
+                    | Action::Doctor
             );
             assert!(!switch || !flag.takes_value(), "--{}", flag.long);
         }

@@ -47,6 +47,8 @@ pub enum Request {
     Version,
     /// Print what we can do.
     Capabilities,
+    /// Print what this machine can do for us.
+    Doctor,
     /// Do the work.
     Run(Box<Said>),
 }
@@ -225,6 +227,7 @@ fn options(
             Action::Help => return Ok(Some(Request::Help)),
             Action::Version => return Ok(Some(Request::Version)),
             Action::Capabilities => return Ok(Some(Request::Capabilities)),
+            Action::Doctor => return Ok(Some(Request::Doctor)),
             Action::Later => {
                 return Err(Refusal::line(format!(
                     "{} is not available in this version",

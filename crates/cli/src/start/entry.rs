@@ -11,7 +11,7 @@ use super::capabilities;
 use crate::config::Forwarding;
 use crate::parse::{self, Lookup, Request};
 use crate::said::Mode;
-use crate::{help, version};
+use crate::{doctor, help, version};
 
 /// Runs the program. The status is 1 for every error, one line of which is on standard error.
 #[must_use]
@@ -42,6 +42,11 @@ fn program(argv0: &str, args: impl Iterator<Item = OsString>) -> anyhow::Result<
         Ok(Request::Help) => print(&help::text(mode, argv0)),
         Ok(Request::Version) => print(&version::text(mode.name())),
         Ok(Request::Capabilities) => print(&capabilities::text()),
+        Ok(Request::Doctor) => {
+            let (text, status) = doctor::examine(mode);
+            print(&text);
+            return Ok(status);
+        }
         Ok(Request::Run(said)) => {
             crate::log::start(crate::log::level(&said));
             let forwarding = match Forwarding::new(mode, &said, &System) {

@@ -22,9 +22,9 @@ const MAX_SLICES: usize = MAX_SEGMENTS + 2;
 /// Receive buffer asked for, in bytes.
 const RECEIVE_BUFFER: i32 = 4 << 20;
 
-const SOL_UDP: libc::c_int = 17;
-const UDP_SEGMENT: libc::c_int = 103;
-const UDP_GRO: libc::c_int = 104;
+pub(super) const SOL_UDP: libc::c_int = 17;
+pub(super) const UDP_SEGMENT: libc::c_int = 103;
+pub(super) const UDP_GRO: libc::c_int = 104;
 
 /// A burst of equal datagrams: all of `segment` bytes, the last one shorter or equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
