@@ -14,6 +14,8 @@ const INTERFACES: &str = "ls /sys/class/net";
 enum Arguments {
     /// A command with its own arguments; the first of them ends the options.
     Command,
+    /// A number, and a command with its arguments.
+    Numbered,
     /// A file, between options.
     File,
     /// There are none.
@@ -50,6 +52,18 @@ pub fn passt() -> Completion<flags::Action> {
 pub fn pesto() -> Completion<pesto::Action> {
     let flags = pesto::FLAGS.iter().collect();
     Completion { program: "pesto", flags, arguments: Arguments::File }
+}
+
+/// That of passt-repair, which has no options.
+#[must_use]
+pub fn passt_repair() -> Completion<flags::Action> {
+    Completion { program: "passt-repair", flags: Vec::new(), arguments: Arguments::File }
+}
+
+/// That of qrap, which has no options of its own: what follows its name is a command line of QEMU.
+#[must_use]
+pub fn qrap() -> Completion<flags::Action> {
+    Completion { program: "qrap", flags: Vec::new(), arguments: Arguments::Numbered }
 }
 
 /// Names of a flag with their dashes.
@@ -89,6 +103,7 @@ impl<A> Completion<A> {
         }
         let (skip, compgen) = match self.arguments {
             Arguments::Command => (bash_command(&with_value.join("|")), "-c"),
+            Arguments::Numbered => (BASH_NUMBERED.to_owned(), "-f"),
             Arguments::File => (String::new(), "-f"),
             Arguments::None => (String::new(), "-W ''"),
         };
@@ -148,6 +163,9 @@ complete -o filenames -F _{program} {program}
             Arguments::Command => {
                 "    '(-)1:command: _command_names -e' \\\n    '*::arguments: _normal'\n"
             }
+            Arguments::Numbered => {
+                "    '1:number: ' \\\n    '2:command: _command_names -e' \\\n    '*::arguments: _normal'\n"
+            }
             Arguments::File => "    '1:socket:_files'\n",
             Arguments::None => "",
         });
@@ -185,13 +203,23 @@ complete -o filenames -F _{program} {program}
             let help = flag.help.replace('\n', " ").replace('\\', "\\\\").replace('\'', "\\'");
             let _ = writeln!(script, " -d '{help}'");
         }
-        // Files are offered by default.
-        if self.arguments == Arguments::Command {
-            let _ = writeln!(script, "complete -c {program} -x -a '(__fish_complete_subcommand)'");
-        }
+        let command = match self.arguments {
+            Arguments::Command => "__fish_complete_subcommand",
+            Arguments::Numbered => "__fish_complete_subcommand --fcs-skip=2",
+            // Files are offered by default.
+            Arguments::File | Arguments::None => return script,
+        };
+        let _ = writeln!(script, "complete -c {program} -x -a '({command})'");
         script
     }
 }
+
+/// For bash: completes the command behind a number.
+const BASH_NUMBERED: &str = r#"    if ((COMP_CWORD > 1)) && [[ ${COMP_WORDS[1]} =~ ^[0-9]+$ ]]; then
+        declare -F _command_offset >/dev/null && _command_offset 2
+        return
+    fi
+"#;
 
 /// For bash: completes the command behind the options, of which those in `with_value` take one.
 fn bash_command(with_value: &str) -> String {

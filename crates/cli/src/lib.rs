@@ -27,9 +27,10 @@ pub use self::start::main;
 /// Files in the repository that are made from the tables of flags: path from its root, and contents.
 /// `cargo xtask man` and `cargo xtask completions` write them; a test compares them.
 #[must_use]
-pub fn generated_files() -> [(&'static str, String); 14] {
+pub fn generated_files() -> [(&'static str, String); 20] {
     let (passt, pasta) = (completion::passt(), completion::pasta());
     let pesto = completion::pesto();
+    let (repair, qrap) = (completion::passt_repair(), completion::qrap());
     [
         ("man/passt.1", man::passt()),
         ("man/pasta.1", man::pasta()),
@@ -45,5 +46,11 @@ pub fn generated_files() -> [(&'static str, String); 14] {
         ("completions/pesto.bash", pesto.bash()),
         ("completions/_pesto", pesto.zsh()),
         ("completions/pesto.fish", pesto.fish()),
+        ("completions/passt-repair.bash", repair.bash()),
+        ("completions/_passt-repair", repair.zsh()),
+        ("completions/passt-repair.fish", repair.fish()),
+        ("completions/qrap.bash", qrap.bash()),
+        ("completions/_qrap", qrap.zsh()),
+        ("completions/qrap.fish", qrap.fish()),
     ]
 }

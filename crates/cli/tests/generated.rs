@@ -87,11 +87,33 @@ fn bash_completes_for_pesto() {
 }
 
 #[test]
+fn bash_completes_where_there_are_no_options() {
+    let script = cli::completion::passt_repair().bash();
+    let Some(names) = offered(&script, &["passt-repair", "/proc/self/ns/n"]) else { return };
+    assert_eq!(names, ["/proc/self/ns/net"]);
+    // What completes commands is part of a package that may be absent.
+    let script = format!(
+        "_command_offset() {{ COMPREPLY=(\"at $1\"); }}\n{}",
+        cli::completion::qrap().bash()
+    );
+    assert_eq!(offered(&script, &["qrap", "5", "qemu"]).unwrap(), ["at 2"]);
+    assert_eq!(
+        offered(&script, &["qrap", "-drive", "/proc/self/ns/n"]).unwrap(),
+        ["/proc/self/ns/net"]
+    );
+}
+
+#[test]
 fn zsh_and_fish_can_read_them() {
     let (pasta, pesto) = (cli::completion::pasta(), cli::completion::pesto());
+    let (repair, qrap) = (cli::completion::passt_repair(), cli::completion::qrap());
     for (name, args, script) in [
         ("zsh", &["-n", "/dev/stdin"][..], pasta.zsh()),
         ("zsh", &["-n", "/dev/stdin"], pesto.zsh()),
+        ("zsh", &["-n", "/dev/stdin"], repair.zsh()),
+        ("zsh", &["-n", "/dev/stdin"], qrap.zsh()),
+        ("fish", &["--no-execute", "/dev/stdin"], repair.fish()),
+        ("fish", &["--no-execute", "/dev/stdin"], qrap.fish()),
         ("fish", &["--no-execute", "/dev/stdin"], pasta.fish()),
         ("fish", &["--no-execute", "/dev/stdin"], pesto.fish()),
     ] {
