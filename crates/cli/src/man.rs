@@ -169,8 +169,11 @@ pub(crate) fn subsection<A: 'static>(
 /// What to type for what.
 pub(crate) fn examples(page: &mut String, examples: &[(&str, &str)]) {
     let _ = writeln!(page, ".SH EXAMPLES");
-    for (what, command) in examples {
-        let _ = writeln!(page, ".PP\n{}\n.RS\n.nf\n{}\n.fi\n.RE", roff(what), roff(command));
+    for (index, (what, command)) in examples.iter().enumerate() {
+        if index > 0 {
+            let _ = writeln!(page, ".PP");
+        }
+        let _ = writeln!(page, "{}\n.RS\n.nf\n{}\n.fi\n.RE", roff(what), roff(command));
     }
 }
 

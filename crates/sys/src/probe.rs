@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::io::{self, Read as _, Write as _};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::net::UnixStream;
 
 use rustix::mount::{
@@ -240,7 +240,7 @@ pub fn pidfd() -> io::Result<()> {
 /// # Errors
 /// `EACCES` if not. That somebody has the port already is no error.
 pub fn low_port(port: u16) -> io::Result<()> {
-    match std::net::UdpSocket::bind(("127.0.0.1", port)) {
+    match std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, port)) {
         Err(error) if error.kind() != io::ErrorKind::AddrInUse => Err(error),
         _ => Ok(()),
     }
@@ -251,7 +251,7 @@ pub fn low_port(port: u16) -> io::Result<()> {
 /// # Errors
 /// `EAFNOSUPPORT` without IPv6, `EADDRNOTAVAIL` where it is switched off.
 pub fn ipv6() -> io::Result<()> {
-    std::net::UdpSocket::bind(("::1", 0)).map(drop)
+    std::net::UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).map(drop)
 }
 
 /// Whom pasta and passt go on as: nobody, if they are started by root of the machine.
