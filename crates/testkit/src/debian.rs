@@ -101,6 +101,46 @@ pub fn prepare(dir: &Path, qemu: bool) -> Result<()> {
     write_wrappers(dir)
 }
 
+/// What reads policies, with the libraries it needs.
+const POLICY_TOOLS: [&str; 11] = [
+    "apparmor",
+    "checkpolicy",
+    "libapparmor1",
+    "libc6",
+    "libgcc-s1",
+    "libpcre2-8-0",
+    "libselinux1",
+    "libsepol2",
+    "libstdc++6",
+    "libzstd1",
+    "semodule-utils",
+];
+
+/// Makes a third tree in `dir`, unless it is there, with the tools that read AppArmor's and SELinux's policies.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_policy_tools(dir: &Path) -> Result<()> {
+    let tree = dir.join("policy");
+    if !tree.exists() {
+        let apt = Apt::new(&dir.join("apt"), &[("debian", "sid")])?;
+        unpack(&apt.download(&dir.join("debs"), &POLICY_TOOLS)?, &tree)?;
+    }
+    write_wrappers(dir)
+}
+
+/// A command that runs one of these tools as root, and where the tree has its own files: `None` if there is no such
+/// tool.
+#[must_use]
+pub fn policy_tool(dir: &Path, program: &str) -> Option<(Command, PathBuf)> {
+    let tree = dir.join("policy");
+    let path = ["usr/sbin", "usr/bin"].map(|bin| tree.join(bin).join(program));
+    let path = path.into_iter().find(|path| path.exists())?;
+    let mut command = Command::new(dir.join("sid-run"));
+    command.arg(path).env("SID_TREE", "policy").env("PASTA_UID", "0");
+    Some((command, tree))
+}
+
 /// Version of the C pasta in the tree, as it says it itself.
 ///
 /// # Errors

@@ -23,6 +23,7 @@
 
 mod apt;
 pub mod debian;
+pub mod debootstrap;
 pub mod guest;
 mod pasta;
 pub mod peer;
@@ -30,7 +31,7 @@ mod proc;
 mod rig;
 mod wait;
 
-pub use pasta::{Holder, Pasta, PastaBuilder};
+pub use pasta::{Holder, Pasta, PastaBuilder, STATIC_BIN};
 pub use proc::{Outcome, Proc};
 pub use rig::{Family, Place, Rig, RigError, User, in_rig, skip};
 pub use wait::{until, wait_for};

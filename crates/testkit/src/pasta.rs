@@ -55,7 +55,18 @@ fn is_script(path: &Path) -> Result<bool> {
     Ok(std::fs::read(path)?.starts_with(b"#!"))
 }
 
+/// The variable in the environment that names the directory with static programs.
+pub const STATIC_BIN: &str = "STATIC_BIN";
+
 impl Rig {
+    /// The directory with static programs; ends the test as skipped if there is none.
+    pub fn static_programs(&self) -> Result<PathBuf> {
+        match std::env::var_os(STATIC_BIN) {
+            Some(directory) => Ok(directory.into()),
+            None => bail!(RigError(format!("no static programs: {STATIC_BIN} is not set"))),
+        }
+    }
+
     /// A pasta to be started by `user`.
     pub fn pasta(&self, user: User) -> Result<PastaBuilder<'_>> {
         self.program(binary, "pasta", user)

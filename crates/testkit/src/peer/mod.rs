@@ -3,6 +3,7 @@
 //! | arguments | does |
 //! |---|---|
 //! | `init -- COMMAND…` | runs COMMAND and reaps every orphan until COMMAND ends; its status |
+//! | `pivot UID PROGRAM…` | makes the current directory, a mount, the root; runs PROGRAM there as UID |
 //! | `hold [MARK]` | says `ready`, then waits for the end of its standard input |
 //! | `serve ADDR PORT` | the server of [`tcp`] and [`udp`]; says `serving` |
 //! | `connect ADDR PORT` | says `connected`, or the error as [`tcp::describe`] names it |
@@ -21,9 +22,11 @@ pub mod udp;
 pub mod witness;
 
 use anyhow::{Context, Result, bail};
+use rustix::mount::UnmountFlags;
 use rustix::process::{WaitOptions, wait};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
 /// The helper's main function. `args` are its arguments without the program name.
@@ -60,6 +63,7 @@ fn dispatch(args: &[String]) -> Result<ExitCode> {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args.as_slice() {
         ["init", "--", command @ ..] => return init(command),
+        ["pivot", uid, program, args @ ..] => return pivot(uid.parse()?, program, args),
         ["hold", ..] => {
             say("ready")?;
             std::io::stdin().read_to_end(&mut Vec::new())?;
@@ -90,6 +94,16 @@ fn serve(addr: SocketAddr) -> Result<()> {
     tcp::serve(&tcp)?;
     let _ = datagrams.join();
     Ok(())
+}
+
+/// Becomes a program in another root, of which nothing of this one is to be seen.
+fn pivot(uid: u32, program: &str, args: &[&str]) -> Result<ExitCode> {
+    rustix::process::pivot_root(".", ".").context("pivot_root")?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).context("the former root")?;
+    std::env::set_current_dir("/")?;
+    // Together with the user, supplementary groups go.
+    let error = Command::new(program).args(args).gid(uid).uid(uid).exec();
+    Err(error).context(program.to_owned())
 }
 
 /// Runs a command as the first process of a PID namespace.
