@@ -107,6 +107,9 @@ fn tests_with(packages: &[&str], args: &[OsString], env: &[(&str, &str)]) -> Res
     if let Some(tree) = tools::provide_debian() {
         command.env(testkit::debian::SID, tree);
     }
+    if let Some(directory) = tools::provide_static() {
+        command.env(testkit::STATIC_BIN, directory);
+    }
     if let Some(image) = tools::provide_guest() {
         command.env(testkit::guest::IMAGE, image);
     }

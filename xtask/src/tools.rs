@@ -76,6 +76,11 @@ pub(crate) fn provide_debian() -> Option<PathBuf> {
             if let Err(error) = testkit::debian::prepare(&tree, true) {
                 eprintln!("no QEMU of Debian sid, so its tests are skipped: {error:#}");
             }
+            if let Err(error) = testkit::debian::prepare_policy_tools(&tree) {
+                eprintln!(
+                    "no tools for policies of Debian sid, so they are not checked: {error:#}"
+                );
+            }
             Some(tree)
         }
         Err(error) => {
@@ -83,6 +88,18 @@ pub(crate) fn provide_debian() -> Option<PathBuf> {
             None
         }
     }
+}
+
+/// Builds the static programs, quickly, and returns in which directory they are. Without them, their tests are
+/// skipped.
+pub(crate) fn provide_static() -> Option<PathBuf> {
+    if let Some(directory) = std::env::var_os(testkit::STATIC_BIN) {
+        return Some(directory.into());
+    }
+    let built = crate::dist::build::programs(crate::dist::build::Linked::Static, true);
+    built
+        .map_err(|error| eprintln!("no static programs, so their tests are skipped: {error:#}"))
+        .ok()
 }
 
 /// Makes the image of the virtual machines' guest, if that is possible, and returns where it is. Without
