@@ -7,6 +7,7 @@
 mod capabilities;
 pub mod drop;
 mod entry;
+mod filter;
 mod guest;
 mod ports;
 mod settings;
@@ -23,7 +24,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use engine::{EVENT_KINDS, ExitReason, HostOptions, Neighbours, Parts, StatsReport, Worker};
 use stack::flow::Secret;
-use sys::daemon::{self, Forked, Parent, PidFile};
+use sys::daemon::{self, Background, Forked, Parent, PidFile};
 use sys::privileges::{self, Identity};
 use sys::process::{Child, Inherited};
 use sys::socket::Device;
@@ -34,6 +35,7 @@ use crate::said::{Mode, Said};
 use crate::{log as sink, report};
 
 pub use self::entry::main;
+use self::filter::Filters;
 use self::guest::{Guest, Handed};
 
 /// Connects a network namespace or a virtual machine, and returns the exit status once that is over.
@@ -77,6 +79,7 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
         log::info!("{line}");
     }
 
+    let filters = fail("Couldn't filter system calls", Filters::new(mode))?;
     let (background, pid_file) = if run.foreground {
         (None, pid_file)
     } else {
@@ -92,7 +95,13 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
     // After the last fork: it takes no threads along. Nothing further down needs a privilege.
     let scopes = (outside_scope, guest.index);
     let listening = (outside, guest.inside);
-    let ports = ports::together(forwarding, listening, scopes, guest.namespace, identity)?;
+    let ports = ports::together(
+        forwarding,
+        listening,
+        scopes,
+        guest.namespace,
+        (identity, filters.for_namespace()),
+    )?;
     let stages = match mode {
         Mode::Passt => &drop::PASST[..],
         Mode::Pasta => &drop::PASTA[..],
@@ -126,8 +135,13 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
     });
     let worker = fail("Couldn't set up event loop", worker)?;
     write_pid(pid_file, std::process::id());
-    if let Some(background) = background {
-        fail("Couldn't leave terminal", background.detach())?;
+    log::debug!("Sandbox: {}", filters.layer());
+    let detached = background.map(Background::detach).transpose();
+    let detached = fail("Couldn't leave terminal", detached)?;
+    // The last thing, as what it takes to leave the terminal is not left afterwards.
+    fail("Couldn't filter system calls", filters.apply())?;
+    if let Some(detached) = detached {
+        fail("Couldn't leave terminal", detached.release_parent())?;
     }
     if let Some(release) = release {
         // The terminal is the command's now. One that is gone already is seen by the worker.

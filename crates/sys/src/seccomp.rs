@@ -6,7 +6,15 @@
 //!
 //! Filters need an architecture that the library behind this knows. On others there are none, see [`AVAILABLE`].
 
+use std::fmt;
+
+mod client;
+mod kept;
+mod network;
 pub mod repair;
+
+pub use client::PESTO;
+pub use network::{PASST, PASTA, PASTA_NAMESPACE};
 
 #[cfg(all(
     target_endian = "little",
@@ -35,9 +43,29 @@ pub struct Argument {
 }
 
 impl Argument {
+    /// Any argument whose bits `mask` are those of `value`.
+    #[must_use]
+    pub const fn has(index: u8, mask: u32, value: u32) -> Self {
+        Self { index, mask, value }
+    }
+
     /// An argument that is the number `value`.
     #[must_use]
     pub const fn is(index: u8, value: u32) -> Self {
         Self { index, mask: u32::MAX, value }
+    }
+}
+
+/// A table as a layer of a sandbox, for people: `seccomp (33 calls)`.
+#[derive(Clone, Copy, Debug)]
+pub struct Layer(pub &'static [Call]);
+
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if AVAILABLE {
+            write!(f, "seccomp ({} calls)", self.0.len())
+        } else {
+            f.write_str("system calls are not filtered on this architecture")
+        }
     }
 }

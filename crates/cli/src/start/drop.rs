@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use sys::privileges::{self, Identity};
+use sys::seccomp::Filter;
 
 /// One step on the way down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,11 +93,15 @@ pub fn forbid_dumping_later() -> io::Result<()> {
 }
 
 /// Takes the steps for a thread that stays in the guest's namespace: all of them, except that it may keep
-/// the capability to listen on low ports there.
+/// the capability to listen on low ports there. Last, it is left with the system calls that pass `filter`.
 ///
 /// # Errors
 /// Those of the system calls.
-pub fn in_namespace(identity: Option<Identity>, low_ports: bool) -> io::Result<()> {
+pub fn in_namespace(
+    identity: Option<Identity>,
+    low_ports: bool,
+    filter: &Filter,
+) -> io::Result<()> {
     if low_ports && identity.is_some() {
         privileges::survive_change_of_user()?;
     }
@@ -108,7 +113,8 @@ pub fn in_namespace(identity: Option<Identity>, low_ports: bool) -> io::Result<(
         | Stage::Dumping
         | Stage::NewPrivileges
         | Stage::Capabilities => stage.take(identity),
-    })
+    })?;
+    filter.apply()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use engine::{Forwarding, Listener, Namespace, Opening, Served, Source, open_tabl
 use stack::forward::Splicing;
 use stack::rule::{Pif, Table};
 use sys::privileges::Identity;
+use sys::seccomp::Filter;
 
 use super::{drop, fail, socket};
 use crate::config;
@@ -64,7 +65,7 @@ pub(super) fn together(
     (outside, inside): (Outside, Inside),
     (outside_scope, inside_scope): (u32, u32),
     namespace: Option<OwnedFd>,
-    identity: Option<Identity>,
+    (identity, filter): (Option<Identity>, Filter),
 ) -> Result<Forwarding> {
     let served = |pif, table: &Table, caps, opened, scope_id| Served {
         pif,
@@ -78,7 +79,7 @@ pub(super) fn together(
     let has_namespace = namespace.is_some();
     let namespace = match namespace.filter(|_| rules || ports.configuration.is_some()) {
         Some(namespace) => {
-            let ready = move || drop::in_namespace(identity, low_ports);
+            let ready = move || drop::in_namespace(identity, low_ports, &filter);
             let started = Namespace::start(namespace, ready);
             Some(fail("Couldn't switch to pasta namespaces", started)?)
         }

@@ -1,0 +1,147 @@
+//! What passt and pasta call while they move packets, one table per kind of thread, in the order of names.
+//!
+//! Calls without conditions on their arguments are the ones that packets take: the kernel remembers that
+//! those always pass, and does not run the filter.
+
+use super::kept::*;
+use super::{Argument, Call, call};
+
+/// passt: its only thread, which moves the traffic of a virtual machine.
+pub const PASST: &[Call] = &[
+    ACCEPT4,
+    BIND,
+    BRK,
+    CLOCK_GETTIME,
+    CLOSE,
+    CONNECT,
+    EPOLL_CTL,
+    EPOLL_WAIT,
+    EXIT_GROUP,
+    FALLOCATE,
+    FCNTL,
+    FSYNC,
+    FTRUNCATE,
+    GETSOCKNAME,
+    GETSOCKOPT,
+    LISTEN,
+    LSEEK,
+    MADVISE,
+    MMAP,
+    MPROTECT,
+    MREMAP,
+    MUNMAP,
+    PPOLL,
+    READ,
+    RECVFROM,
+    RECVMSG,
+    SENDMSG,
+    SENDTO,
+    SETSOCKOPT,
+    SHUTDOWN,
+    SOCKET,
+    WRITE,
+    WRITEV,
+];
+
+/// pasta: the thread that moves the traffic of a namespace.
+pub const PASTA: &[Call] = &[
+    ACCEPT4,
+    BIND,
+    BRK,
+    CLOCK_GETTIME,
+    CLOSE,
+    CONNECT,
+    EPOLL_CTL,
+    EPOLL_WAIT,
+    EXIT_GROUP,
+    FALLOCATE,
+    FCNTL_PIPES,
+    FSYNC,
+    FTRUNCATE,
+    FUTEX,
+    GETSOCKNAME,
+    GETSOCKOPT,
+    IOCTL_TUN,
+    LISTEN,
+    LSEEK,
+    MADVISE,
+    MMAP,
+    MPROTECT,
+    MREMAP,
+    MUNMAP,
+    PIPE2,
+    PPOLL,
+    READ,
+    RECVFROM,
+    RECVMSG,
+    SCHED_YIELD,
+    SENDMSG,
+    SENDTO,
+    SETSOCKOPT,
+    SHUTDOWN,
+    SOCKET,
+    SPLICE,
+    WAITID,
+    WRITE,
+    WRITEV,
+];
+
+/// pasta: the thread that lives in the namespace and makes sockets there. It sees no traffic.
+pub const PASTA_NAMESPACE: &[Call] = &[
+    BIND,
+    BRK,
+    CLOSE,
+    #[cfg(debug_assertions)]
+    FCNTL_CHECK,
+    FUTEX,
+    GETSOCKNAME,
+    GETSOCKOPT,
+    LISTEN,
+    MADVISE,
+    MMAP,
+    MPROTECT,
+    MREMAP,
+    MUNMAP,
+    SCHED_YIELD,
+    SETSOCKOPT,
+    SOCKET_TCP_UDP,
+    WRITE,
+];
+
+const ACCEPT4: Call = call!(
+    SYS_accept4,
+    "forwarded connections, the configuration socket; passt: a hypervisor that connects"
+);
+const CONNECT: Call = call!(SYS_connect, "flows of the guest; flows forwarded to a socket");
+const EPOLL_CTL: Call = call!(SYS_epoll_ctl, "new descriptors");
+// One of the two, depending on the library: the second is the first without a signal mask.
+const EPOLL_WAIT: Call = call!(SYS_epoll_pwait, "waiting");
+const FALLOCATE: Call = call!(SYS_fallocate, "--log-file: rotation");
+const FSYNC: Call = call!(SYS_fsync, "--pcap, --log-file: at the end");
+const FTRUNCATE: Call = call!(SYS_ftruncate, "--log-file: rotation");
+const LSEEK: Call = call!(
+    SYS_lseek,
+    "--log-file: rotation; pasta: what listens, by /proc/net where there is no sock_diag"
+);
+const IOCTL_TUN: Call = call!(
+    SYS_ioctl,
+    "pasta: leaving the interface to a namespace that outlives its command",
+    Argument::is(1, libc::TUNSETPERSIST as u32)
+);
+const PIPE2: Call = call!(SYS_pipe2, "pasta: spliced connections");
+const READ: Call = call!(
+    SYS_read,
+    "signals; pasta: the tap, the watch of a namespace, what listens, by /proc/net"
+);
+const RECVFROM: Call = call!(
+    SYS_recvfrom,
+    "bytes of sockets that come without addresses; answers of the kernel (netlink)"
+);
+const RECVMSG: Call = call!(SYS_recvmsg, "peeking; datagrams and errors; clients");
+const SENDMSG: Call = call!(SYS_sendmsg, "bytes and datagrams; passt: frames");
+const SENDTO: Call =
+    call!(SYS_sendto, "questions to the kernel (netlink); lines of the log by syslog");
+const SHUTDOWN: Call = call!(SYS_shutdown, "the end of one direction of a connection");
+const SPLICE: Call = call!(SYS_splice, "pasta: spliced connections");
+const WAITID: Call = call!(SYS_waitid, "pasta: how its command ended");
+const WRITEV: Call = call!(SYS_writev, "--pcap, --log-file; pasta: the tap");
