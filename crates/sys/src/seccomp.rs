@@ -9,6 +9,7 @@
 use std::fmt;
 
 mod client;
+pub mod inspect;
 mod kept;
 mod network;
 pub mod repair;
@@ -67,5 +68,82 @@ impl fmt::Display for Layer {
         } else {
             f.write_str("system calls are not filtered on this architecture")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The thread, its table, and how many calls the C implementation's filter has for it.
+    const TABLES: [(&str, &[Call], usize); 4] = [
+        ("passt", PASST, 34),
+        ("pasta", PASTA, 43),
+        ("pasta in the namespace", PASTA_NAMESPACE, 43),
+        ("pesto", PESTO, 9),
+    ];
+
+    #[test]
+    fn tables_are_sorted_reasoned_and_small() {
+        for (thread, table, limit) in TABLES {
+            let names: Vec<_> = table.iter().map(|call| call.name).collect();
+            // Each once, in the order of names.
+            assert!(names.is_sorted_by(|a, b| a < b), "{thread}: {names:?}");
+            assert!(table.iter().all(|call| !call.why.is_empty()));
+            // The standard library of debug builds looks at descriptors before it closes them.
+            let checks = usize::from(cfg!(debug_assertions));
+            assert!(names.len() <= limit + checks, "{thread}: {}", names.len());
+            Filter::new(table).unwrap();
+        }
+        let namespace = PASTA_NAMESPACE.len();
+        assert!(namespace < PASTA.len() / 2, "a thread without traffic has {namespace}");
+    }
+
+    #[test]
+    fn nobody_makes_programs_or_leaves() {
+        let never = [
+            "clone",
+            "clone3",
+            "execve",
+            "execveat",
+            "fork",
+            "ioperm",
+            "kill",
+            "mount",
+            "open",
+            "openat",
+            "openat2",
+            "pidfd_getfd",
+            "process_vm_writev",
+            "prctl",
+            "ptrace",
+            "seccomp",
+            "setns",
+            "tgkill",
+            "unshare",
+            "userfaultfd",
+            "io_uring_setup",
+            "bpf",
+            "keyctl",
+        ];
+        for (thread, table, _) in TABLES {
+            for name in never {
+                let name = format!("SYS_{name}");
+                assert!(table.iter().all(|call| call.name != name), "{thread}: {name}");
+            }
+            // What takes descriptors, memory and requests is not for everything there is.
+            for name in
+                ["SYS_fcntl", "SYS_ioctl", "SYS_futex", "SYS_mmap", "SYS_mprotect", "SYS_socket"]
+            {
+                let call = table.iter().find(|call| call.name == name);
+                assert!(call.is_none_or(|call| !call.arguments.is_empty()), "{thread}: {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn layers_are_shown() {
+        let text = Layer(PASTA_NAMESPACE).to_string();
+        assert_eq!(text, format!("seccomp ({} calls)", PASTA_NAMESPACE.len()));
     }
 }
