@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod filters;
 pub mod hypervisor;
 pub mod repair;
 pub mod rules;

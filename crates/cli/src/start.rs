@@ -7,7 +7,6 @@
 mod capabilities;
 pub mod drop;
 mod entry;
-mod filter;
 mod guest;
 mod ports;
 mod settings;
@@ -34,8 +33,9 @@ use crate::discover::{self, Discovery, Template};
 use crate::said::{Mode, Said};
 use crate::{log as sink, report};
 
+use self::drop::{Plan, Sandbox, When};
+
 pub use self::entry::main;
-use self::filter::Filters;
 use self::guest::{Guest, Handed};
 
 /// Connects a network namespace or a virtual machine, and returns the exit status once that is over.
@@ -79,7 +79,16 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
         log::info!("{line}");
     }
 
-    let filters = fail("Couldn't filter system calls", Filters::new(mode))?;
+    let settings = settings::read(random.seed);
+    let sandbox = Sandbox::new(Plan {
+        mode,
+        identity,
+        background: !run.foreground,
+        chroot_fallback: run.chroot_fallback,
+        looked_at: run.foreground && matches!(run.target, Target::Descriptor(_)),
+    });
+    let mut sandbox = sandbox?;
+    sandbox.take(When::BeforeFork)?;
     let (background, pid_file) = if run.foreground {
         (None, pid_file)
     } else {
@@ -92,32 +101,19 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
         }
     };
 
+    // No path leads anywhere from here on.
+    sandbox.take(When::Alone)?;
+
     // After the last fork: it takes no threads along. Nothing further down needs a privilege.
     let scopes = (outside_scope, guest.index);
     let listening = (outside, guest.inside);
-    let ports = ports::together(
-        forwarding,
-        listening,
-        scopes,
-        guest.namespace,
-        (identity, filters.for_namespace()),
-    )?;
-    let stages = match mode {
-        Mode::Passt => &drop::PASST[..],
-        Mode::Pasta => &drop::PASTA[..],
-    };
-    let looked_at = run.foreground && matches!(run.target, Target::Descriptor(_));
-    for stage in stages.iter().filter(|stage| !(looked_at && **stage == drop::Stage::Dumping)) {
-        fail(stage.failure(), stage.take(identity))?;
-    }
-    if looked_at {
-        fail(drop::Stage::Dumping.failure(), drop::forbid_dumping_later())?;
-    }
+    let ports = ports::together(forwarding, listening, scopes, guest.namespace, &sandbox)?;
+    sandbox.take(When::EachThread)?;
+    log::debug!("Sandbox: {}", sandbox.layers());
 
     // What watches signals and descriptors watches those of its process.
     let release = guest.command.as_mut().and_then(Child::take_release);
     let host = host_options(&network);
-    let settings = settings::read(random.seed);
     let (guest_mac, link_local_seen) = (guest.mac, guest.link_local);
     let worker = Worker::new(Parts {
         mtu: network.stack.mtu.or(guest.mtu).unwrap_or(u16::MAX),
@@ -135,11 +131,10 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
     });
     let worker = fail("Couldn't set up event loop", worker)?;
     write_pid(pid_file, std::process::id());
-    log::debug!("Sandbox: {}", filters.layer());
     let detached = background.map(Background::detach).transpose();
     let detached = fail("Couldn't leave terminal", detached)?;
     // The last thing, as what it takes to leave the terminal is not left afterwards.
-    fail("Couldn't filter system calls", filters.apply())?;
+    sandbox.take(When::Last)?;
     if let Some(detached) = detached {
         fail("Couldn't leave terminal", detached.release_parent())?;
     }

@@ -12,6 +12,7 @@ pub mod pipe;
 pub mod privileges;
 pub mod process;
 pub mod rights;
+pub mod sandbox;
 pub mod seccomp;
 pub mod signal;
 pub mod socket;

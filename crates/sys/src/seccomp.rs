@@ -32,6 +32,10 @@ mod filter;
 pub(crate) use filter::call;
 pub use filter::{AVAILABLE, Call, Filter};
 
+/// Why a call is in the tables of debug builds, and of those alone.
+pub const OF_DEBUG_BUILDS: &str =
+    "the standard library of debug builds, before it closes a descriptor";
+
 /// What an argument of a call has to be: these of its low 32 bits, the width of the ints and flags in question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Argument {

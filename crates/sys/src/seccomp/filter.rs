@@ -30,7 +30,7 @@ pub struct Call {
 /// A line of a table: number in the libc crate, who makes the call, and what its arguments have to be, with
 /// semicolons between alternatives.
 macro_rules! call {
-    ($number:ident, $why:literal $(, $first:expr $(, $argument:expr)* $(; $or:expr $(, $and:expr)*)*)?) => {
+    ($number:ident, $why:expr $(, $first:expr $(, $argument:expr)* $(; $or:expr $(, $and:expr)*)*)?) => {
         $crate::seccomp::Call {
             name: stringify!($number),
             number: libc::$number,

@@ -98,11 +98,8 @@ pub(super) const FCNTL_PIPES: Call = call!(
     Argument::is(1, CHECK)
 );
 #[cfg(debug_assertions)]
-pub(super) const FCNTL_CHECK: Call = call!(
-    SYS_fcntl,
-    "the standard library of debug builds, before it closes a descriptor",
-    Argument::is(1, CHECK)
-);
+pub(super) const FCNTL_CHECK: Call =
+    call!(SYS_fcntl, super::OF_DEBUG_BUILDS, Argument::is(1, CHECK));
 const CHECK: u32 =
     (if cfg!(debug_assertions) { libc::F_GETFD } else { libc::F_DUPFD_CLOEXEC }) as u32;
 

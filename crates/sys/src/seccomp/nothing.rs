@@ -20,7 +20,7 @@ pub struct Call {
 
 /// A line of a table. The number is left out: the libc crate need not have it here.
 macro_rules! call {
-    ($number:ident, $why:literal $(, $first:expr $(, $argument:expr)* $(; $or:expr $(, $and:expr)*)*)?) => {
+    ($number:ident, $why:expr $(, $first:expr $(, $argument:expr)* $(; $or:expr $(, $and:expr)*)*)?) => {
         $crate::seccomp::Call {
             name: stringify!($number),
             why: $why,

@@ -1,4 +1,4 @@
-//! The last stage on the way down: the system calls that are left, for each thread its own.
+//! The system calls that are left, for each thread its own.
 
 use std::io;
 
@@ -10,8 +10,10 @@ use crate::said::Mode;
 #[derive(Debug)]
 pub(super) struct Filters {
     mode: Mode,
-    worker: Filter,
-    namespace: Filter,
+    /// That of the thread that moves packets.
+    pub(super) worker: Filter,
+    /// That of the thread that lives in the guest's namespace.
+    pub(super) namespace: Filter,
 }
 
 /// What the thread that moves packets calls.
@@ -35,20 +37,7 @@ impl Filters {
         })
     }
 
-    /// The one for the thread that lives in the guest's namespace.
-    pub(super) fn for_namespace(&self) -> Filter {
-        self.namespace.clone()
-    }
-
-    /// Puts the one for the thread that moves packets into effect. Everything it needs has been made.
-    ///
-    /// # Errors
-    /// Those of `seccomp(2)`.
-    pub(super) fn apply(&self) -> io::Result<()> {
-        self.worker.apply()
-    }
-
-    /// What it is, for people.
+    /// What the thread that moves packets is left with, for people.
     pub(super) fn layer(&self) -> Layer {
         Layer(worker(self.mode))
     }
