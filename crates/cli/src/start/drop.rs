@@ -4,9 +4,9 @@
 mod layers;
 
 use std::io;
-use std::thread;
 use std::time::Duration;
 
+use engine::Later;
 use sys::privileges::{self, Identity};
 use sys::sandbox::{self, Root, RootError};
 
@@ -47,6 +47,8 @@ pub enum Stage {
     NewPrivileges,
     /// No capabilities in our user namespace, nor a way to get them.
     Capabilities,
+    /// No file can be opened, not even through an open directory, if the kernel has Landlock.
+    Landlock,
 }
 
 /// All stages of pasta, from first to last. It uses privileges over the guest's namespaces up to the moment when the
@@ -60,6 +62,7 @@ pub const PASTA: &[(When, Stage)] = &[
     (When::EachThread, Stage::Dumping),
     (When::EachThread, Stage::NewPrivileges),
     (When::EachThread, Stage::Capabilities),
+    (When::EachThread, Stage::Landlock),
 ];
 
 /// All stages of passt, which needs no privilege over anybody's namespaces.
@@ -73,6 +76,7 @@ pub const PASST: &[(When, Stage)] = &[
     (When::EachThread, Stage::Dumping),
     (When::EachThread, Stage::NewPrivileges),
     (When::EachThread, Stage::Capabilities),
+    (When::EachThread, Stage::Landlock),
 ];
 
 impl Stage {
@@ -89,6 +93,7 @@ impl Stage {
             Self::Dumping => "Couldn't forbid core dumps",
             Self::NewPrivileges => "Couldn't forbid new privileges",
             Self::Capabilities => "Couldn't drop capabilities",
+            Self::Landlock => "Couldn't restrict access to files",
         }
     }
 
@@ -189,6 +194,17 @@ impl Sandbox {
         self.plan.stages(when).try_for_each(|stage| self.plan.take(stage, &mut self.layers))
     }
 
+    /// What is left of [`Stage::Dumping`] for a second later, if anything; it is `prctl(2)`.
+    ///
+    /// A monitor that starts us for a connection of its own (muvm, with its strict policy) looks for
+    /// `/proc/PID/ns/user` every now and then, and takes it for a failure if that is not another one within
+    /// a second, or if it may not be read: which is so once we cannot be dumped.
+    #[must_use]
+    pub fn later(&self) -> Option<Later> {
+        let job = Box::new(forbid_dumping);
+        self.plan.looked_at.then(|| Later { after: LOOKED_AT, job })
+    }
+
     /// What protects the rest from this process, now.
     #[must_use]
     pub fn layers(&self) -> &Layers {
@@ -254,10 +270,12 @@ impl Plan {
                     layers.other("bounding set as it was");
                 }
             }
-            Stage::Dumping if self.looked_at => {
-                forbid_dumping_later().map_err(failed)?;
+            Stage::Dumping => {
+                privileges::forbid_core_files().map_err(failed)?;
+                if !self.looked_at {
+                    privileges::forbid_dumping().map_err(failed)?;
+                }
             }
-            Stage::Dumping => privileges::forbid_dumping().map_err(failed)?,
             Stage::NewPrivileges => {
                 privileges::forbid_new_privileges().map_err(failed)?;
                 layers.other("no new privileges");
@@ -266,6 +284,10 @@ impl Plan {
                 privileges::drop_capabilities().map_err(failed)?;
                 layers.other("no capabilities");
             }
+            Stage::Landlock => match sys::landlock::forbid_files().map_err(failed)? {
+                Some(version) => layers.other(format!("Landlock ABI {version}")),
+                None => layers.other("no Landlock"),
+            },
         }
         Ok(())
     }
@@ -281,23 +303,11 @@ impl Plan {
 /// For how long whoever starts us may look for our user namespace.
 const LOOKED_AT: Duration = Duration::from_secs(1);
 
-/// As [`Stage::Dumping`], a second later. A monitor that starts us for a connection of its own (muvm, with its
-/// strict policy) looks for `/proc/PID/ns/user` every now and then, and takes it for a failure if that is
-/// not another one within a second, or if it may not be read: which is so once we cannot be dumped.
-///
-/// To be called when nothing is left that needs a process of one thread.
-///
-/// # Errors
-/// Those of making a thread.
-fn forbid_dumping_later() -> io::Result<()> {
-    let thread = thread::Builder::new().name("forbid-dumping".to_owned());
-    let later = || {
-        thread::sleep(LOOKED_AT);
-        if let Err(error) = privileges::forbid_dumping() {
-            log::error!("{}: {}", Stage::Dumping.failure(), sys::reason(&error));
-        }
-    };
-    thread.spawn(later).map(drop)
+/// The end of the time in which we may be looked at.
+fn forbid_dumping() {
+    if let Err(error) = privileges::forbid_dumping() {
+        log::error!("{}: {}", Stage::Dumping.failure(), sys::reason(&error));
+    }
 }
 
 #[cfg(test)]
@@ -316,6 +326,9 @@ mod tests {
             assert!(place(Stage::Bounding) < place(Stage::Capabilities));
             assert!(place(Stage::Identity) < place(Stage::Dumping));
             assert!(place(Stage::NewPrivileges) < place(Stage::Capabilities));
+            // It forbids to mount anything.
+            assert!(place(Stage::EmptyRoot) < place(Stage::Landlock));
+            assert!(place(Stage::NewPrivileges) < place(Stage::Landlock));
             match find(Stage::UserNamespace) {
                 Some(own) => {
                     // Where we have all capabilities, whoever we are. Its maps are written by a process
