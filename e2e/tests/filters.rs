@@ -28,6 +28,8 @@ const PROT_EXEC: u64 = 4;
 const AF_INET: u64 = 2;
 const STREAM: u64 = 0o2_000_000 | 0o4_000 | 1;
 const TCP: u64 = 6;
+const O_CLOEXEC: u64 = 0o2_000_000;
+const O_PATH: u64 = 0o10_000_000;
 
 /// The number of a call of a table.
 fn number(table: &[Call], name: &str) -> Result<u32> {
@@ -73,10 +75,12 @@ fn confined(thread: &Thread, table: &[Call]) -> Result<()> {
     )
 }
 
-fn is_passt(pid: u32) -> Result<()> {
+/// passt, which may have to forbid something later.
+fn is_passt(pid: u32, later: Option<Call>) -> Result<()> {
     let threads = threads(pid)?;
     let [only] = threads.as_slice() else { anyhow::bail!("{threads:?}") };
-    only.check(seccomp::PASST, C_PASST)?;
+    let table: Vec<Call> = seccomp::PASST.iter().copied().chain(later).collect();
+    only.check(&table, C_PASST)?;
     confined(only, seccomp::PASST)?;
     let ping = [("SYS_socket", [AF_INET, 2, 1, 0, 0, 0], true)];
     attempts(only, seccomp::PASST, &ping)
@@ -105,7 +109,7 @@ fn is_pasta(pid: u32, with_ports: bool) -> Result<()> {
             ],
         )?;
         if !lives_there {
-            // TUNSETPERSIST, but not TIOCSTI; F_SETPIPE_SZ, but not F_SETOWN.
+            // TUNSETPERSIST, but not TIOCSTI; F_SETPIPE_SZ, but not F_SETOWN; O_PATH alone.
             attempts(
                 thread,
                 table,
@@ -114,6 +118,10 @@ fn is_pasta(pid: u32, with_ports: bool) -> Result<()> {
                     ("SYS_ioctl", [0, 0x5412, 0, 0, 0, 0], false),
                     ("SYS_fcntl", [3, 1031, 0, 0, 0, 0], true),
                     ("SYS_fcntl", [3, 8, 0, 0, 0, 0], false),
+                    ("SYS_openat", [3, 0, O_PATH | O_CLOEXEC, 0, 0, 0], true),
+                    ("SYS_openat", [3, 0, O_CLOEXEC, 0, 0, 0], false),
+                    ("SYS_openat", [3, 0, 0, 0, 0, 0], false),
+                    ("SYS_openat", [3, 0, 0o102 | O_PATH | O_CLOEXEC, 0, 0, 0], false),
                 ],
             )?;
         }
@@ -134,7 +142,7 @@ fn passt_in_the_foreground(case: &Case<'_>) -> Result<()> {
         return Ok(());
     }
     let mut passt = Passt::start(case, "-t 5009 -u 5009")?;
-    is_passt(passt.proc.pid())?;
+    is_passt(passt.proc.pid(), None)?;
     passt.serves()
 }
 
@@ -151,7 +159,7 @@ fn passt_in_the_background(case: &Case<'_>) -> Result<()> {
     let options = ["-q", "-s", &socket, "-P", &file.display().to_string()];
     let outcome = case.rig.passt(case.user)?.args(&options).run(SHORT)?;
     ensure!(outcome.code() == Some(0), "{outcome:?}");
-    is_passt(pid_in(&file)?)?;
+    is_passt(pid_in(&file)?, None)?;
     Client::connect(Path::new(&socket))?.alive()
 }
 
@@ -166,7 +174,7 @@ fn passt_by_descriptor(case: &Case<'_>) -> Result<()> {
     drop(theirs);
     let mut client = Client::over(ours)?;
     client.alive()?;
-    is_passt(passt.pid())?;
+    is_passt(passt.pid(), Some(seccomp::FORBID_DUMPING))?;
     client.alive()
 }
 

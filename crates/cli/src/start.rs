@@ -128,6 +128,7 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
         child: guest.command,
         neighbours,
         stats: run.stats.map(statistics),
+        later: sandbox.later(),
     });
     let worker = fail("Couldn't set up event loop", worker)?;
     write_pid(pid_file, std::process::id());

@@ -6,6 +6,7 @@ pub mod diag;
 pub mod epoll;
 mod error;
 pub mod fd;
+pub mod landlock;
 pub mod netlink;
 pub mod netns;
 pub mod pipe;

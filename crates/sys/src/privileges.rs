@@ -5,7 +5,10 @@ mod accounts;
 use std::io;
 
 use rustix::io::Errno;
-use rustix::process::{DumpableBehavior, Gid, Uid, getegid, geteuid, set_dumpable_behavior};
+use rustix::process::{
+    DumpableBehavior, Gid, Resource, Rlimit, Uid, getegid, geteuid, set_dumpable_behavior,
+    setrlimit,
+};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, UnshareFlags, capabilities, clear_ambient_capability_set,
     remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
@@ -220,6 +223,14 @@ impl Kept {
 /// Those of `prctl(2)`.
 pub fn forbid_new_privileges() -> io::Result<()> {
     Ok(set_no_new_privs(true)?)
+}
+
+/// No core files of this process (`RLIMIT_CORE`), nor of programs it executes.
+///
+/// # Errors
+/// Those of `setrlimit(2)`.
+pub fn forbid_core_files() -> io::Result<()> {
+    Ok(setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?)
 }
 
 /// No core dumps, and no access for debuggers of the same user (`PR_SET_DUMPABLE`).

@@ -15,7 +15,7 @@ mod network;
 pub mod repair;
 
 pub use client::PESTO;
-pub use network::{PASST, PASTA, PASTA_NAMESPACE};
+pub use network::{FORBID_DUMPING, PASST, PASTA, PASTA_NAMESPACE};
 
 #[cfg(all(
     target_endian = "little",
@@ -61,14 +61,11 @@ impl Argument {
     }
 }
 
-/// A table as a layer of a sandbox, for people: `seccomp (33 calls)`.
-#[derive(Clone, Copy, Debug)]
-pub struct Layer(pub &'static [Call]);
-
-impl fmt::Display for Layer {
+impl fmt::Display for Filter {
+    /// As a layer of a sandbox, for people: `seccomp (33 calls)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if AVAILABLE {
-            write!(f, "seccomp ({} calls)", self.0.len())
+            write!(f, "seccomp ({} calls)", self.calls())
         } else {
             f.write_str("system calls are not filtered on this architecture")
         }
@@ -96,7 +93,9 @@ mod tests {
             assert!(table.iter().all(|call| !call.why.is_empty()));
             // The standard library of debug builds looks at descriptors before it closes them.
             let checks = usize::from(cfg!(debug_assertions));
-            assert!(names.len() <= limit + checks, "{thread}: {}", names.len());
+            // passt may still have to forbid one thing.
+            let later = usize::from(thread == "passt");
+            assert!(names.len() + later <= limit + checks, "{thread}: {}", names.len());
             Filter::new(table).unwrap();
         }
         let namespace = PASTA_NAMESPACE.len();
@@ -115,7 +114,6 @@ mod tests {
             "kill",
             "mount",
             "open",
-            "openat",
             "openat2",
             "pidfd_getfd",
             "process_vm_writev",
@@ -136,9 +134,15 @@ mod tests {
                 assert!(table.iter().all(|call| call.name != name), "{thread}: {name}");
             }
             // What takes descriptors, memory and requests is not for everything there is.
-            for name in
-                ["SYS_fcntl", "SYS_ioctl", "SYS_futex", "SYS_mmap", "SYS_mprotect", "SYS_socket"]
-            {
+            for name in [
+                "SYS_fcntl",
+                "SYS_ioctl",
+                "SYS_futex",
+                "SYS_mmap",
+                "SYS_mprotect",
+                "SYS_openat",
+                "SYS_socket",
+            ] {
                 let call = table.iter().find(|call| call.name == name);
                 assert!(call.is_none_or(|call| !call.arguments.is_empty()), "{thread}: {name}");
             }
@@ -147,7 +151,7 @@ mod tests {
 
     #[test]
     fn layers_are_shown() {
-        let text = Layer(PASTA_NAMESPACE).to_string();
-        assert_eq!(text, format!("seccomp ({} calls)", PASTA_NAMESPACE.len()));
+        let text = Filter::new(PASST.iter().chain([&FORBID_DUMPING])).unwrap().to_string();
+        assert_eq!(text, format!("seccomp ({} calls)", PASST.len() + 1));
     }
 }

@@ -73,7 +73,6 @@ fn program(
         Ok(Request::Run(asked)) => {
             if asked.debug {
                 crate::log::start(LevelFilter::Debug);
-                log::debug!("{}", seccomp::Layer(seccomp::PESTO));
             }
             run(&asked, Limits::DEFAULT, ephemeral, &mut stdout)?;
         }

@@ -5,9 +5,9 @@ mod filters;
 mod layers;
 
 use std::io;
-use std::thread;
 use std::time::Duration;
 
+use engine::Later;
 use sys::privileges::{self, Identity};
 use sys::sandbox::{self, Root, RootError};
 
@@ -53,6 +53,8 @@ pub enum Stage {
     NewPrivileges,
     /// No capabilities in our user namespace, nor a way to get them.
     Capabilities,
+    /// No file can be opened, not even through an open directory, if the kernel has Landlock.
+    Landlock,
     /// No system calls but those that moving packets takes.
     SystemCalls,
 }
@@ -68,6 +70,7 @@ pub const PASTA: &[(When, Stage)] = &[
     (When::EachThread, Stage::Dumping),
     (When::EachThread, Stage::NewPrivileges),
     (When::EachThread, Stage::Capabilities),
+    (When::EachThread, Stage::Landlock),
     (When::Last, Stage::SystemCalls),
 ];
 
@@ -82,6 +85,7 @@ pub const PASST: &[(When, Stage)] = &[
     (When::EachThread, Stage::Dumping),
     (When::EachThread, Stage::NewPrivileges),
     (When::EachThread, Stage::Capabilities),
+    (When::EachThread, Stage::Landlock),
     (When::Last, Stage::SystemCalls),
 ];
 
@@ -99,6 +103,7 @@ impl Stage {
             Self::Dumping => "Couldn't forbid core dumps",
             Self::NewPrivileges => "Couldn't forbid new privileges",
             Self::Capabilities => "Couldn't drop capabilities",
+            Self::Landlock => "Couldn't restrict access to files",
             Self::SystemCalls => "Couldn't filter system calls",
         }
     }
@@ -192,8 +197,8 @@ impl Sandbox {
     /// # Errors
     /// If something cannot be had that takes no privilege.
     pub fn new(plan: Plan) -> Result<Self, Failure> {
-        let filters =
-            Filters::new(plan.mode).map_err(|error| Failure::new(Stage::SystemCalls, error))?;
+        let filters = Filters::new(plan.mode, plan.looked_at)
+            .map_err(|error| Failure::new(Stage::SystemCalls, error))?;
         Ok(Self { plan, filters, layers: Layers::default() })
     }
 
@@ -206,9 +211,20 @@ impl Sandbox {
         plan.stages(when).try_for_each(|stage| plan.take(stage, &filters.worker, layers))?;
         if when == When::EachThread {
             // Those that tell about it have lost standard error when it comes.
-            layers.other(filters.layer().to_string());
+            layers.other(filters.worker.to_string());
         }
         Ok(())
+    }
+
+    /// What is left of [`Stage::Dumping`] for a second later, if anything; it is `prctl(2)`.
+    ///
+    /// A monitor that starts us for a connection of its own (muvm, with its strict policy) looks for
+    /// `/proc/PID/ns/user` every now and then, and takes it for a failure if that is not another one within
+    /// a second, or if it may not be read: which is so once we cannot be dumped.
+    #[must_use]
+    pub fn later(&self) -> Option<Later> {
+        let job = Box::new(forbid_dumping);
+        self.plan.looked_at.then(|| Later { after: LOOKED_AT, job })
     }
 
     /// What protects the rest from this process, once all stages are taken.
@@ -277,10 +293,12 @@ impl Plan {
                     layers.other("bounding set as it was");
                 }
             }
-            Stage::Dumping if self.looked_at => {
-                forbid_dumping_later().map_err(failed)?;
+            Stage::Dumping => {
+                privileges::forbid_core_files().map_err(failed)?;
+                if !self.looked_at {
+                    privileges::forbid_dumping().map_err(failed)?;
+                }
             }
-            Stage::Dumping => privileges::forbid_dumping().map_err(failed)?,
             Stage::NewPrivileges => {
                 privileges::forbid_new_privileges().map_err(failed)?;
                 layers.other("no new privileges");
@@ -289,6 +307,10 @@ impl Plan {
                 privileges::drop_capabilities().map_err(failed)?;
                 layers.other("no capabilities");
             }
+            Stage::Landlock => match sys::landlock::forbid_files().map_err(failed)? {
+                Some(version) => layers.other(format!("Landlock ABI {version}")),
+                None => layers.other("no Landlock"),
+            },
             Stage::SystemCalls => filter.apply().map_err(failed)?,
         }
         Ok(())
@@ -305,23 +327,11 @@ impl Plan {
 /// For how long whoever starts us may look for our user namespace.
 const LOOKED_AT: Duration = Duration::from_secs(1);
 
-/// As [`Stage::Dumping`], a second later. A monitor that starts us for a connection of its own (muvm, with its
-/// strict policy) looks for `/proc/PID/ns/user` every now and then, and takes it for a failure if that is
-/// not another one within a second, or if it may not be read: which is so once we cannot be dumped.
-///
-/// To be called when nothing is left that needs a process of one thread.
-///
-/// # Errors
-/// Those of making a thread.
-fn forbid_dumping_later() -> io::Result<()> {
-    let thread = thread::Builder::new().name("forbid-dumping".to_owned());
-    let later = || {
-        thread::sleep(LOOKED_AT);
-        if let Err(error) = privileges::forbid_dumping() {
-            log::error!("{}: {}", Stage::Dumping.failure(), sys::reason(&error));
-        }
-    };
-    thread.spawn(later).map(drop)
+/// The end of the time in which we may be looked at.
+fn forbid_dumping() {
+    if let Err(error) = privileges::forbid_dumping() {
+        log::error!("{}: {}", Stage::Dumping.failure(), sys::reason(&error));
+    }
 }
 
 #[cfg(test)]
@@ -340,6 +350,9 @@ mod tests {
             assert!(place(Stage::Bounding) < place(Stage::Capabilities));
             assert!(place(Stage::Identity) < place(Stage::Dumping));
             assert!(place(Stage::NewPrivileges) < place(Stage::Capabilities));
+            // It forbids to mount anything.
+            assert!(place(Stage::EmptyRoot) < place(Stage::Landlock));
+            assert!(place(Stage::NewPrivileges) < place(Stage::Landlock));
             // Everything else is a call that is not left.
             assert_eq!(stages.last(), Some(&(When::Last, Stage::SystemCalls)));
             assert!(place(Stage::NewPrivileges) < place(Stage::SystemCalls));

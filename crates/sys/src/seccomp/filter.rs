@@ -43,14 +43,17 @@ pub(crate) use call;
 
 /// A filter that can be applied.
 #[derive(Clone, Debug)]
-pub struct Filter(BpfProgram);
+pub struct Filter {
+    program: BpfProgram,
+    calls: usize,
+}
 
 impl Filter {
     /// Makes one from a table.
     ///
     /// # Errors
     /// If the kernel has no filters that end a process, or the table is too long.
-    pub fn new(table: &[Call]) -> io::Result<Self> {
+    pub fn new<'t>(table: impl IntoIterator<Item = &'t Call>) -> io::Result<Self> {
         // Errors have a backtrace where RUST_BACKTRACE asks for it, and the first one makes calls (`futex`) that
         // those after it do not.
         drop(Backtrace::capture());
@@ -62,10 +65,10 @@ impl Filter {
         if known == -1 {
             return Err(io::Error::last_os_error());
         }
-        Self::compile(table).map(Self).map_err(io::Error::other)
+        Self::compile(table).map_err(io::Error::other)
     }
 
-    fn compile(table: &[Call]) -> Result<BpfProgram, BackendError> {
+    fn compile<'t>(table: impl IntoIterator<Item = &'t Call>) -> Result<Self, BackendError> {
         let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
         for call in table {
             // No rule at all lets every call of this number pass.
@@ -77,7 +80,14 @@ impl Filter {
         }
         let architecture = std::env::consts::ARCH.try_into()?;
         let (others, these) = (SeccompAction::KillProcess, SeccompAction::Allow);
-        SeccompFilter::new(rules, others, these, architecture)?.try_into()
+        let calls = rules.len();
+        let program = SeccompFilter::new(rules, others, these, architecture)?.try_into()?;
+        Ok(Self { program, calls })
+    }
+
+    /// How many calls pass it.
+    pub(super) fn calls(&self) -> usize {
+        self.calls
     }
 
     /// Applies it to the calling thread, which can never gain privileges by `execve(2)` from then on. Allocates
@@ -86,7 +96,7 @@ impl Filter {
     /// # Errors
     /// Those of `seccomp(2)`.
     pub fn apply(&self) -> io::Result<()> {
-        seccompiler::apply_filter(&self.0).map_err(|error| match error {
+        seccompiler::apply_filter(&self.program).map_err(|error| match error {
             Error::Prctl(error) | Error::Seccomp(error) => error,
             other @ (Error::Backend(_) | Error::EmptyFilter | Error::ThreadSync(_)) => {
                 io::Error::other(other)

@@ -69,6 +69,7 @@ pub const PASTA: &[Call] = &[
     MPROTECT,
     MREMAP,
     MUNMAP,
+    OPENAT,
     PIPE2,
     PPOLL,
     READ,
@@ -108,13 +109,21 @@ pub const PASTA_NAMESPACE: &[Call] = &[
     WRITE,
 ];
 
+/// passt in addition, where that has to wait until whoever started it has seen what it looks for.
+pub const FORBID_DUMPING: Call = call!(
+    SYS_prctl,
+    "--fd: forbidding core dumps, later",
+    Argument::is(0, libc::PR_SET_DUMPABLE as u32),
+    Argument::is(1, 0)
+);
+
 const ACCEPT4: Call = call!(
     SYS_accept4,
     "forwarded connections, the configuration socket; passt: a hypervisor that connects"
 );
 const CONNECT: Call = call!(SYS_connect, "flows of the guest; flows forwarded to a socket");
 const EPOLL_CTL: Call = call!(SYS_epoll_ctl, "new descriptors");
-// One of the two, depending on the library: the second is the first without a signal mask.
+/// `epoll_wait(2)` is older, and not everywhere.
 const EPOLL_WAIT: Call = call!(SYS_epoll_pwait, "waiting");
 const FALLOCATE: Call = call!(SYS_fallocate, "--log-file: rotation");
 const FSYNC: Call = call!(SYS_fsync, "--pcap, --log-file: at the end");
@@ -127,6 +136,12 @@ const IOCTL_TUN: Call = call!(
     SYS_ioctl,
     "pasta: leaving the interface to a namespace that outlives its command",
     Argument::is(1, libc::TUNSETPERSIST as u32)
+);
+/// It opens nothing: without `O_PATH`, an open directory would be a way out of the empty root.
+const OPENAT: Call = call!(
+    SYS_openat,
+    "pasta: whether the path of its namespace is still there",
+    Argument::is(2, (libc::O_PATH | libc::O_CLOEXEC) as u32)
 );
 const PIPE2: Call = call!(SYS_pipe2, "pasta: spliced connections");
 const READ: Call = call!(

@@ -2,43 +2,33 @@
 
 use std::io;
 
-use sys::seccomp::{self, Call, Filter, Layer};
+use sys::seccomp::{self, Filter};
 
 use crate::said::Mode;
 
 /// The filters of all threads, made where a failure is still told to whoever started us.
 #[derive(Debug)]
 pub(super) struct Filters {
-    mode: Mode,
     /// That of the thread that moves packets.
     pub(super) worker: Filter,
     /// That of the thread that lives in the guest's namespace.
     pub(super) namespace: Filter,
 }
 
-/// What the thread that moves packets calls.
-fn worker(mode: Mode) -> &'static [Call] {
-    match mode {
-        Mode::Passt => seccomp::PASST,
-        Mode::Pasta => seccomp::PASTA,
-    }
-}
-
 impl Filters {
-    /// Makes them.
+    /// Makes them. `looked_at` is whether something has to be forbidden later.
     ///
     /// # Errors
     /// If the kernel has no such filters.
-    pub(super) fn new(mode: Mode) -> io::Result<Self> {
+    pub(super) fn new(mode: Mode, looked_at: bool) -> io::Result<Self> {
+        let worker = match mode {
+            Mode::Passt => seccomp::PASST,
+            Mode::Pasta => seccomp::PASTA,
+        };
+        let later = looked_at.then_some(&seccomp::FORBID_DUMPING);
         Ok(Self {
-            mode,
-            worker: Filter::new(worker(mode))?,
+            worker: Filter::new(worker.iter().chain(later))?,
             namespace: Filter::new(seccomp::PASTA_NAMESPACE)?,
         })
-    }
-
-    /// What the thread that moves packets is left with, for people.
-    pub(super) fn layer(&self) -> Layer {
-        Layer(worker(self.mode))
     }
 }
