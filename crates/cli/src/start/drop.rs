@@ -156,6 +156,8 @@ pub struct Plan {
     pub mode: Mode,
     /// Whom to change to, if anybody.
     pub identity: Option<Identity>,
+    /// We have left our user namespace for the guest's.
+    pub moved: bool,
     /// There will be a fork.
     pub background: bool,
     /// `chroot(2)` will do where `pivot_root(2)` cannot be had.
@@ -183,7 +185,11 @@ impl Sandbox {
     /// Nothing is given up yet.
     #[must_use]
     pub fn new(plan: Plan) -> Self {
-        Self { plan, layers: Layers::default() }
+        let mut layers = Layers::default();
+        if plan.moved {
+            layers.other("user namespace of the guest");
+        }
+        Self { plan, layers }
     }
 
     /// Takes all stages whose time has come.
