@@ -83,6 +83,7 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
     let sandbox = Sandbox::new(Plan {
         mode,
         identity,
+        moved: guest.moved,
         background: !run.foreground,
         chroot_fallback: run.chroot_fallback,
         looked_at: run.foreground && matches!(run.target, Target::Descriptor(_)),

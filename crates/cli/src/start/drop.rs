@@ -167,6 +167,8 @@ pub struct Plan {
     pub mode: Mode,
     /// Whom to change to, if anybody.
     pub identity: Option<Identity>,
+    /// We have left our user namespace for the guest's.
+    pub moved: bool,
     /// There will be a fork.
     pub background: bool,
     /// `chroot(2)` will do where `pivot_root(2)` cannot be had.
@@ -199,7 +201,11 @@ impl Sandbox {
     pub fn new(plan: Plan) -> Result<Self, Failure> {
         let filters = Filters::new(plan.mode, plan.looked_at)
             .map_err(|error| Failure::new(Stage::SystemCalls, error))?;
-        Ok(Self { plan, filters, layers: Layers::default() })
+        let mut layers = Layers::default();
+        if plan.moved {
+            layers.other("user namespace of the guest");
+        }
+        Ok(Self { plan, filters, layers })
     }
 
     /// Takes all stages whose time has come.

@@ -137,11 +137,12 @@ const IOCTL_TUN: Call = call!(
     "pasta: leaving the interface to a namespace that outlives its command",
     Argument::is(1, libc::TUNSETPERSIST as u32)
 );
-/// It opens nothing: without `O_PATH`, an open directory would be a way out of the empty root.
+/// It opens nothing: without `O_PATH`, beside which the kernel forgets other flags, an open directory would be a
+/// way out of the empty root.
 const OPENAT: Call = call!(
     SYS_openat,
     "pasta: whether the path of its namespace is still there",
-    Argument::is(2, (libc::O_PATH | libc::O_CLOEXEC) as u32)
+    Argument::has(2, libc::O_PATH as u32, libc::O_PATH as u32)
 );
 const PIPE2: Call = call!(SYS_pipe2, "pasta: spliced connections");
 const READ: Call = call!(
