@@ -167,6 +167,7 @@ pub(super) const FLAGS: &[Flag] = &[
             said.fd = None;
             Ok(())
         }),
+        ..BASE
     },
     Flag {
         long: "vhost-user",
