@@ -2,10 +2,12 @@
 
 pub mod clock;
 pub mod daemon;
+pub mod datagrams;
 pub mod diag;
 pub mod epoll;
 mod error;
 pub mod fd;
+pub mod file;
 pub mod netlink;
 pub mod netns;
 pub mod pipe;
