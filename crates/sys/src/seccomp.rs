@@ -99,7 +99,7 @@ mod tests {
             Filter::new(table).unwrap();
         }
         let namespace = PASTA_NAMESPACE.len();
-        assert!(namespace < PASTA.len() / 2, "a thread without traffic has {namespace}");
+        assert!(namespace + 10 < PASTA.len(), "a thread without traffic has {namespace}");
     }
 
     #[test]

@@ -79,7 +79,7 @@ fn program(
         Err(refusal) => {
             log::error!("{refusal}");
             if refusal.usage {
-                log::error!("{}", usage(argv0).trim_end());
+                crate::start::complain(&usage(argv0));
             }
             return Ok(1);
         }

@@ -24,6 +24,7 @@ pub fn main() -> ! {
         1
     });
     let _ = io::stdout().flush();
+    crate::log::finish();
     exit_now(status)
 }
 
@@ -56,12 +57,17 @@ fn program(argv0: &str, args: impl Iterator<Item = OsString>) -> anyhow::Result<
         Err(refusal) => {
             log::error!("{refusal}");
             if refusal.usage {
-                log::error!("{}", help::text(mode, argv0).trim_end());
+                complain(&help::text(mode, argv0));
             }
             return Ok(1);
         }
     }
     Ok(0)
+}
+
+/// Writes to standard error what is no message.
+pub(crate) fn complain(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 /// Writes to standard output. Who closes it does not want to read it.

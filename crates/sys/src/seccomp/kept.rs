@@ -80,28 +80,38 @@ pub(super) const SETSOCKOPT: Call = call!(SYS_setsockopt, "options of sockets, p
 
 pub(super) const CLOSE: Call = call!(SYS_close, "whatever is over");
 pub(super) const WRITE: Call = call!(SYS_write, "lines on standard error; tap, files");
-/// The standard library of debug builds asks before it closes a descriptor. Others only copy one: to answer
-/// a datagram from a listening socket.
+/// The standard library of debug builds asks before it closes a descriptor.
 pub(super) const FCNTL: Call = call!(
     SYS_fcntl,
-    "answering a datagram from a listening socket",
+    "answering a datagram from a listening socket; --log-file: rotation",
     Argument::is(1, libc::F_DUPFD_CLOEXEC as u32);
+    Argument::is(1, libc::F_GETFL as u32);
+    Argument::is(1, libc::F_SETFL as u32);
     Argument::is(1, CHECK)
 );
 /// As [`FCNTL`], and the sizes of pipes.
 pub(super) const FCNTL_PIPES: Call = call!(
     SYS_fcntl,
-    "answering a datagram from a listening socket; pasta: the size of a pipe",
+    "answering a datagram from a listening socket; --log-file: rotation; pasta: the size of a pipe",
     Argument::is(1, libc::F_DUPFD_CLOEXEC as u32);
+    Argument::is(1, libc::F_GETFL as u32);
+    Argument::is(1, libc::F_SETFL as u32);
     Argument::is(1, libc::F_SETPIPE_SZ as u32);
     Argument::is(1, libc::F_GETPIPE_SZ as u32);
+    Argument::is(1, CHECK)
+);
+/// What the log needs of it.
+pub(super) const FCNTL_LOG: Call = call!(
+    SYS_fcntl,
+    "--log-file: rotation",
+    Argument::is(1, libc::F_GETFL as u32);
+    Argument::is(1, libc::F_SETFL as u32);
     Argument::is(1, CHECK)
 );
 #[cfg(debug_assertions)]
 pub(super) const FCNTL_CHECK: Call =
     call!(SYS_fcntl, super::OF_DEBUG_BUILDS, Argument::is(1, CHECK));
-const CHECK: u32 =
-    (if cfg!(debug_assertions) { libc::F_GETFD } else { libc::F_DUPFD_CLOEXEC }) as u32;
+const CHECK: u32 = (if cfg!(debug_assertions) { libc::F_GETFD } else { libc::F_GETFL }) as u32;
 
 // Others.
 

@@ -87,23 +87,29 @@ pub const PASTA: &[Call] = &[
     WRITEV,
 ];
 
-/// pasta: the thread that lives in the namespace and makes sockets there. It sees no traffic.
+/// pasta: the thread that lives in the namespace and makes sockets there. It sees no traffic, but may have
+/// something to say.
 pub const PASTA_NAMESPACE: &[Call] = &[
     BIND,
     BRK,
+    CLOCK_GETTIME,
     CLOSE,
-    #[cfg(debug_assertions)]
-    FCNTL_CHECK,
+    FALLOCATE,
+    FCNTL_LOG,
+    FTRUNCATE,
     FUTEX,
     GETSOCKNAME,
     GETSOCKOPT,
     LISTEN,
+    LSEEK,
     MADVISE,
     MMAP,
     MPROTECT,
     MREMAP,
     MUNMAP,
+    READ,
     SCHED_YIELD,
+    SENDTO,
     SETSOCKOPT,
     SOCKET_TCP_UDP,
     WRITE,
@@ -147,7 +153,7 @@ const OPENAT: Call = call!(
 const PIPE2: Call = call!(SYS_pipe2, "pasta: spliced connections");
 const READ: Call = call!(
     SYS_read,
-    "signals; pasta: the tap, the watch of a namespace, what listens, by /proc/net"
+    "signals; --log-file: rotation; pasta: the tap, the watch of a namespace, what listens, by /proc/net"
 );
 const RECVFROM: Call = call!(
     SYS_recvfrom,
@@ -155,8 +161,10 @@ const RECVFROM: Call = call!(
 );
 const RECVMSG: Call = call!(SYS_recvmsg, "peeking; datagrams and errors; clients");
 const SENDMSG: Call = call!(SYS_sendmsg, "bytes and datagrams; passt: frames");
-const SENDTO: Call =
-    call!(SYS_sendto, "questions to the kernel (netlink); lines of the log by syslog");
+const SENDTO: Call = call!(
+    SYS_sendto,
+    "questions to the kernel (netlink); lines of the system's log, the service manager"
+);
 const SHUTDOWN: Call = call!(SYS_shutdown, "the end of one direction of a connection");
 const SPLICE: Call = call!(SYS_splice, "pasta: spliced connections");
 const WAITID: Call = call!(SYS_waitid, "pasta: how its command ended");
