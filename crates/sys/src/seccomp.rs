@@ -149,6 +149,44 @@ mod tests {
         }
     }
 
+    /// In a copy of this process, which does not survive it.
+    #[test]
+    fn other_calls_end_the_process() {
+        use std::os::unix::process::ExitStatusExt as _;
+
+        use crate::socket::{Kind, Unbound};
+
+        /// What the copy does with its filter.
+        const ATTEMPT: &str = "SYS_SECCOMP_ATTEMPT";
+        let attempts: [(&str, fn() -> bool); 4] = [
+            ("allowed", || {
+                let socket = Unbound::new(Kind::Udp, false);
+                socket.is_ok() && vec![1_u8; 1 << 22].iter().all(|byte| *byte == 1)
+            }),
+            ("another family", || std::os::unix::net::UnixDatagram::unbound().is_ok()),
+            ("a file", || std::fs::File::open("/dev/null").is_ok()),
+            ("a thread", || std::thread::spawn(|| ()).join().is_ok()),
+        ];
+        if let Ok(wanted) = std::env::var(ATTEMPT) {
+            let (_, attempt) = attempts.iter().find(|(name, _)| *name == wanted).unwrap();
+            Filter::new(PASST).unwrap().apply().unwrap();
+            crate::process::exit_now(if attempt() { 42 } else { 43 });
+        }
+        for (name, _) in attempts {
+            let test = "seccomp::tests::other_calls_end_the_process";
+            let output = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", test, "--nocapture"])
+                .env(ATTEMPT, name)
+                .output()
+                .unwrap();
+            if name == "allowed" {
+                assert_eq!(output.status.code(), Some(42), "{name}");
+            } else if AVAILABLE {
+                assert_eq!(output.status.signal(), Some(libc::SIGSYS), "{name}: {output:?}");
+            }
+        }
+    }
+
     #[test]
     fn layers_are_shown() {
         let text = Filter::new(PASST.iter().chain([&FORBID_DUMPING])).unwrap().to_string();

@@ -4,7 +4,7 @@ use super::{Argument, Call, call};
 
 /// Memory that can be read and written, and never run.
 const NOT_EXECUTABLE: Argument =
-    Argument::has(2, !(libc::PROT_READ | libc::PROT_WRITE) as u32, libc::PROT_NONE as u32);
+    Argument::has(2, !((libc::PROT_READ | libc::PROT_WRITE) as u32), libc::PROT_NONE as u32);
 
 /// Memory of our own, with nothing of a file in it.
 const ANONYMOUS: Argument = Argument::has(

@@ -138,6 +138,10 @@ const LSEEK: Call = call!(
     SYS_lseek,
     "--log-file: rotation; pasta: what listens, by /proc/net where there is no sock_diag"
 );
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "requests of ioctl have 32 bits, in types of all kinds"
+)]
 const IOCTL_TUN: Call = call!(
     SYS_ioctl,
     "pasta: leaving the interface to a namespace that outlives its command",
