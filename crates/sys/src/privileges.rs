@@ -1,7 +1,5 @@
 //! Who we are to the kernel: user and group, capabilities, and giving them up.
 
-mod accounts;
-
 use std::io;
 
 use rustix::io::Errno;
@@ -16,8 +14,6 @@ use rustix::thread::{
 };
 
 use crate::netns::map_root_to;
-
-pub use accounts::nobody;
 
 /// A user and a group, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
