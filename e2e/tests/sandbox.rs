@@ -9,6 +9,7 @@ use e2e::{Case, SHORT, matrix};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::ErrorKind;
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
@@ -23,6 +24,7 @@ matrix!(users:
     where_the_root_cannot_be_exchanged, chroot_where_it_is_allowed, without_landlock, without_close_range,
     without_tmp, where_namespaces_are_used_up,
 );
+matrix!(once: with_a_capability_of_its_own);
 matrix!(root: no_mount_is_seen_by_others, in_a_chroot, pasta_as_nobody, pasta_as_root, pasta_as_somebody, passt_as_somebody);
 
 /// What is known of a process before it is looked at.
@@ -604,6 +606,25 @@ fn in_a_chroot(case: &Case<'_>) -> Result<()> {
     ensure!(fs::read_to_string("/proc/self/mountinfo")? == before, "something is mounted");
     case.rig.run(&Place::Host, SHORT, &["ip", "netns", "del", "guest"])?;
     case.rig.wait_gone(pid, SOON)
+}
+
+/// What its file gives it is used at the start, and gone then.
+fn with_a_capability_of_its_own(case: &Case<'_>) -> Result<()> {
+    case.rig.needs(&["setcap"])?;
+    let program = case.rig.passt(case.user)?.command().get_args().last().map(PathBuf::from);
+    let program = case.rig.install(&program.context("no program")?, "passt-with-capability")?;
+    let (shown, socket) = (program.display().to_string(), at(case, "guest.socket"));
+    case.rig.run(&Place::Host, SHORT, &["setcap", "cap_net_bind_service=ep", &shown])?;
+    let argv = [&*shown, "-d", "-f", "-t", "80", "-s", &*socket.to_string_lossy()];
+    let proc = Proc::start(case.rig.command(&Place::Host, case.user, &argv))?;
+    let passt = Passt { proc, socket };
+    passt.said("Sandbox: ")?;
+    let mut client = passt.connect()?;
+    client.alive()?;
+    let _connection = TcpStream::connect("127.0.0.1:80")?;
+    client.knock(80, true)?;
+    look_at(case, passt.proc.pid(), Expected { uid: uid(case), ..PASST })?;
+    end_with_0(passt.proc).map(drop)
 }
 
 /// One line says why, and the next one that this was about the sandbox.
