@@ -19,7 +19,7 @@ use testkit::{Holder, Outcome, Place, Proc, User, until};
 
 matrix!(users:
     passt_in_the_foreground, passt_in_the_background, passt_at_a_descriptor, passt_looked_at,
-    pasta_with_a_command, the_command_has_none_of_it, pasta_at_a_process, pasta_in_the_foreground, pasta_at_a_path,
+    pasta_with_a_command, the_command_has_none_of_it, pasta_at_a_process, pasta_in_the_foreground, pasta_at_a_path, where_nobody_is_mapped,
     in_the_namespace_of_podman, a_capture_goes_on,
     where_the_root_cannot_be_exchanged, chroot_where_it_is_allowed, without_landlock, without_close_range,
     without_tmp, where_namespaces_are_used_up,
@@ -376,6 +376,18 @@ fn pasta_at_a_path(case: &Case<'_>) -> Result<()> {
     look_at(case, pid, Expected { uid: uid(case), background: true, files, ..PASTA })?;
     unbind(case, &path)?;
     case.rig.wait_gone(pid, SOON)
+}
+
+/// In the guest's user namespace our user has no number.
+fn where_nobody_is_mapped(case: &Case<'_>) -> Result<()> {
+    let helper = case.rig.helper().display().to_string();
+    let argv = ["unshare", "--user", "--net", "--", &helper, "hold"];
+    let mut holder = Proc::start(case.rig.command(&Place::Host, case.user, &argv))?;
+    holder.wait_line("ready", SHORT)?;
+    let pid = attached(case, &["--no-netns-quit", &holder.pid().to_string()])?;
+    reaches(case, &Place::Of(holder.pid()))?;
+    look_at(case, pid, Expected { uid: uid(case), background: true, ..PASTA })?;
+    end(case, pid)
 }
 
 /// As uid 0 of a user namespace in which others are mapped, too.

@@ -239,8 +239,10 @@ impl Plan {
         let failed = |error| Failure::new(stage, error);
         match stage {
             Stage::Identity => {
-                // Groups go in any case.
-                self.identity.unwrap_or_else(Identity::current).assume().map_err(failed)?;
+                // Groups go in any case. (Who we are need not have a number where we are.)
+                self.identity
+                    .map_or_else(privileges::drop_groups, Identity::assume)
+                    .map_err(failed)?;
             }
             Stage::UserNamespace => {
                 privileges::enter_new_user_namespace().map_err(failed)?;
