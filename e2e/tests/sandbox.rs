@@ -8,6 +8,8 @@ use e2e::hypervisor::{Client, Passt, SOON, inheritable};
 use e2e::{Case, SHORT, matrix};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
+use std::io::ErrorKind;
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
@@ -17,12 +19,13 @@ use testkit::{Holder, Outcome, Place, Proc, User, until};
 
 matrix!(users:
     passt_in_the_foreground, passt_in_the_background, passt_at_a_descriptor, passt_looked_at,
-    pasta_with_a_command, the_command_has_none_of_it, pasta_at_a_process, pasta_in_the_foreground, pasta_at_a_path,
+    pasta_with_a_command, the_command_has_none_of_it, pasta_at_a_process, pasta_in_the_foreground, pasta_at_a_path, where_nobody_is_mapped,
     in_the_namespace_of_podman, a_capture_goes_on,
     where_the_root_cannot_be_exchanged, chroot_where_it_is_allowed, without_landlock, without_close_range,
     without_tmp, where_namespaces_are_used_up,
 );
-matrix!(root: pasta_as_nobody, pasta_as_root, pasta_as_somebody, passt_as_somebody);
+matrix!(once: with_a_capability_of_its_own);
+matrix!(root: no_mount_is_seen_by_others, in_a_chroot, pasta_as_nobody, pasta_as_root, pasta_as_somebody, passt_as_somebody);
 
 /// What is known of a process before it is looked at.
 #[derive(Clone, Copy)]
@@ -99,6 +102,8 @@ fn thread(task: &Path, in_namespace: bool, expected: Expected<'_>) -> Result<()>
         let value = field(&status, ids)?;
         ensure!(value.split('\t').all(|id| id == expected.uid.to_string()), "{ids}: {value}");
     }
+    // Where they may not be dropped, they are those of the caller.
+    ensure!(expected.inside || field(&status, "Groups")?.is_empty(), "{status}");
     let pids = field(&status, "NSpid")?;
     ensure!(pids.split('\t').count() == 1 + usize::from(expected.background), "NSpid: {pids}");
     for directory in ["root", "cwd"] {
@@ -137,7 +142,12 @@ fn descriptors(pid: u32, expected: Expected<'_>) -> Result<()> {
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
         let entry = entry?;
         let number: u32 = entry.file_name().to_string_lossy().parse()?;
-        let to = fs::read_link(entry.path())?.display().to_string();
+        let to = match fs::read_link(entry.path()) {
+            Ok(to) => to.display().to_string(),
+            // That of a client who has just left.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(error.into()),
+        };
         // In the foreground the standard ones are the caller's.
         let standard = number < 3 && (to == "/dev/null" || !expected.background);
         let known = KINDS.iter().any(|kind| to.starts_with(kind));
@@ -368,6 +378,18 @@ fn pasta_at_a_path(case: &Case<'_>) -> Result<()> {
     case.rig.wait_gone(pid, SOON)
 }
 
+/// In the guest's user namespace our user has no number.
+fn where_nobody_is_mapped(case: &Case<'_>) -> Result<()> {
+    let helper = case.rig.helper().display().to_string();
+    let argv = ["unshare", "--user", "--net", "--", &helper, "hold"];
+    let mut holder = Proc::start(case.rig.command(&Place::Host, case.user, &argv))?;
+    holder.wait_line("ready", SHORT)?;
+    let pid = attached(case, &["--no-netns-quit", &holder.pid().to_string()])?;
+    reaches(case, &Place::Of(holder.pid()))?;
+    look_at(case, pid, Expected { uid: uid(case), background: true, ..PASTA })?;
+    end(case, pid)
+}
+
 /// As uid 0 of a user namespace in which others are mapped, too.
 fn in_the_namespace_of_podman(case: &Case<'_>) -> Result<()> {
     let (file, done) = (at(case, "pasta.pid"), at(case, "done"));
@@ -538,6 +560,81 @@ pivot_root . old; umount -l old; rmdir old; ! [ -e /tmp ]; exec \"$@\"";
     let mut passt = Passt { proc, socket };
     passt.said("Sandbox: ")?;
     passt.serves()?;
+    look_at(case, passt.proc.pid(), Expected { uid: uid(case), ..PASST })?;
+    end_with_0(passt.proc).map(drop)
+}
+
+/// On most machines mounts reach other namespaces, unless these are kept from it.
+fn no_mount_is_seen_by_others(case: &Case<'_>) -> Result<()> {
+    case.rig.run(&Place::Host, SHORT, &["mount", "--make-rshared", "/"])?;
+    case.rig.run(&Place::Host, SHORT, &["ip", "netns", "add", "guest"])?;
+    case.pasta()?;
+    case.rig.passt(case.user)?;
+    let mounts = || fs::read_to_string("/proc/self/mountinfo");
+    let before = mounts()?;
+    let pid = attached(case, &["--netns", "guest"])?;
+    let passt = Passt::start(case, "-q")?;
+    passt.connect()?.alive()?;
+    ensure!(mounts()? == before, "{}\nhas become\n{}", before, mounts()?);
+    look_at(case, passt.proc.pid(), Expected { uid: 65534, ..PASST })?;
+    end(case, pid)?;
+    end_with_0(passt.proc)?;
+    ensure!(mounts()? == before, "{}\nhas become\n{}", before, mounts()?);
+    Ok(())
+}
+
+/// Where the root is a mere directory, there are no user namespaces; root can do without.
+fn in_a_chroot(case: &Case<'_>) -> Result<()> {
+    let (jail, tmp) = (at(case, "jail"), at(case, "tmp"));
+    fs::create_dir(&tmp)?;
+    // Not a mount, but with all that is needed mounted in it; a shared one, which hands on what is mounted.
+    let script = "mkdir $1; cd $1; for d in bin lib lib64 usr etc proc dev run sbin tmp; do
+[ -e /$d ] && mkdir $d && mount --rbind /$d $d; done; mount --make-rshared /";
+    let shown = jail.display().to_string();
+    case.rig.run(&Place::Host, SHORT, &["ip", "netns", "add", "guest"])?;
+    let program = case.pasta()?.command().get_program().to_string_lossy().into_owned();
+    case.rig.run(&Place::Host, SHORT, &["sh", "-c", script, "sh", &shown])?;
+    let before = fs::read_to_string("/proc/self/mountinfo")?;
+    let file = at(case, "pasta.pid").display().to_string();
+    let argv = ["chroot", &shown, &program, "-d", "-P", &file, "--config-net", "--netns", "guest"];
+    let outcome = case.rig.outcome(&Place::Host, case.user, SHORT, &argv)?;
+    ensure!(outcome.code() == Some(1), "{outcome:?}");
+    let lines: Vec<&str> = outcome.stderr.lines().rev().take(3).collect();
+    let [remedy, class, cause] = lines.as_slice() else { bail!("{outcome:?}") };
+    ensure!(cause.ends_with(": Failed to make mounts private: Invalid argument"), "{cause}");
+    ensure!(*class == "Failed to sandbox process, exiting", "{class}");
+    ensure!(remedy.contains("--chroot-fallback"), "{remedy}");
+    let argv = [&argv[..], &["--chroot-fallback"]].concat();
+    let outcome = case.rig.outcome(&Place::Host, case.user, SHORT, &argv)?;
+    ensure!(outcome.code() == Some(0), "{outcome:?}");
+    let said = layers(&outcome.stderr)?;
+    ensure!(said.contains("; empty root by chroot; "), "{said}");
+    let pid = pid_in(&at(case, "pasta.pid"))?;
+    reaches(case, &Place::Of(thread_in_namespace(pid)?))?;
+    for directory in ["root", "cwd"] {
+        let left: Vec<_> = fs::read_dir(format!("/proc/{pid}/{directory}"))?.collect();
+        ensure!(left.is_empty(), "{directory}: {left:?}");
+    }
+    ensure!(fs::read_to_string("/proc/self/mountinfo")? == before, "something is mounted");
+    case.rig.run(&Place::Host, SHORT, &["ip", "netns", "del", "guest"])?;
+    case.rig.wait_gone(pid, SOON)
+}
+
+/// What its file gives it is used at the start, and gone then.
+fn with_a_capability_of_its_own(case: &Case<'_>) -> Result<()> {
+    case.rig.needs(&["setcap"])?;
+    let program = case.rig.passt(case.user)?.command().get_args().last().map(PathBuf::from);
+    let program = case.rig.install(&program.context("no program")?, "passt-with-capability")?;
+    let (shown, socket) = (program.display().to_string(), at(case, "guest.socket"));
+    case.rig.run(&Place::Host, SHORT, &["setcap", "cap_net_bind_service=ep", &shown])?;
+    let argv = [&*shown, "-d", "-f", "-t", "80", "-s", &*socket.to_string_lossy()];
+    let proc = Proc::start(case.rig.command(&Place::Host, case.user, &argv))?;
+    let passt = Passt { proc, socket };
+    passt.said("Sandbox: ")?;
+    let mut client = passt.connect()?;
+    client.alive()?;
+    let _connection = TcpStream::connect("127.0.0.1:80")?;
+    client.knock(80, true)?;
     look_at(case, passt.proc.pid(), Expected { uid: uid(case), ..PASST })?;
     end_with_0(passt.proc).map(drop)
 }
