@@ -8,6 +8,7 @@ mod capabilities;
 pub mod drop;
 mod entry;
 mod guest;
+mod identity;
 mod ports;
 mod service;
 mod settings;
@@ -25,7 +26,7 @@ use anyhow::{Result, anyhow};
 use engine::{EVENT_KINDS, ExitReason, HostOptions, Neighbours, Parts, StatsReport, Worker};
 use stack::flow::Secret;
 use sys::daemon::{self, Forked, Parent, PidFile};
-use sys::privileges::{self, Identity};
+use sys::privileges;
 use sys::process::{Child, Inherited};
 use sys::socket::Device;
 
@@ -56,7 +57,7 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
     open_log(mode, &run)?;
 
     // The host's network, and the one the guest will see.
-    let identity = identity_to_assume(&run)?;
+    let identity = identity::to_assume(&run)?;
     let discovery =
         if forwarding.splice_only { Discovery::default() } else { discover::discover(said)? };
     let mut network = Network::new(mode, said, &discovery.host, duid_time());
@@ -87,6 +88,7 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
     let mut sandbox = Sandbox::new(Plan {
         mode,
         identity,
+        moved: guest.moved,
         background: !run.foreground,
         chroot_fallback: run.chroot_fallback,
         looked_at: run.foreground && matches!(run.target, Target::Descriptor(_)),
@@ -188,25 +190,6 @@ fn tell_choices(discovery: &Discovery, network: &Network) {
     for note in &network.notes {
         log::log!(note.level, "{}", note.text);
     }
-}
-
-/// Whom to change to, if we are not to stay who we are. Root of the machine is never to stay.
-fn identity_to_assume(run: &Run) -> Result<Option<Identity>> {
-    let current = Identity::current();
-    let wanted = match run.run_as {
-        Some(user) => Identity { uid: user.uid, gid: user.gid },
-        None if current.uid == 0 => {
-            let initial = privileges::in_initial_user_namespace();
-            if fail("Couldn't read /proc/self/uid_map", initial)? {
-                log::info!("Started as root, will change to nobody.");
-                privileges::nobody()
-            } else {
-                current
-            }
-        }
-        None => current,
-    };
-    Ok((wanted != current).then_some(wanted))
 }
 
 fn open_pid_file(path: &Path) -> Result<PidFile> {

@@ -1,7 +1,5 @@
 //! Who we are to the kernel: user and group, capabilities, and giving them up.
 
-mod accounts;
-
 use std::io;
 
 use rustix::io::Errno;
@@ -16,8 +14,6 @@ use rustix::thread::{
 };
 
 use crate::netns::map_root_to;
-
-pub use accounts::nobody;
 
 /// A user and a group, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,14 +37,23 @@ impl Identity {
     /// # Errors
     /// Those of `setresgid(2)` and `setresuid(2)`.
     pub fn assume(self) -> io::Result<()> {
-        match set_thread_groups(&[]) {
-            Ok(()) | Err(Errno::PERM) => {}
-            Err(error) => return Err(error.into()),
-        }
+        drop_groups()?;
         let gid = Gid::from_raw(self.gid);
         set_thread_res_gid(gid, gid, gid)?;
         let uid = Uid::from_raw(self.uid);
         Ok(set_thread_res_uid(uid, uid, uid)?)
+    }
+}
+
+/// Takes the calling thread out of its supplementary groups, if that may be done. Acts on the calling thread:
+/// for single-threaded processes.
+///
+/// # Errors
+/// Those of `setgroups(2)`, except `EPERM`.
+pub fn drop_groups() -> io::Result<()> {
+    match set_thread_groups(&[]) {
+        Ok(()) | Err(Errno::PERM) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

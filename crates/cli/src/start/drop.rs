@@ -130,22 +130,12 @@ impl Failure {
         Self { stage, what: stage.failure(), error, remedy: None }
     }
 
-    fn of_root(error: RootError) -> Self {
-        let stage = Stage::EmptyRoot;
-        let what = match &error {
-            RootError::Pivot(_) => "Failed to pivot_root()",
-            RootError::Other(what, _) => what,
-        };
-        match error {
-            RootError::Pivot(error) => Self {
-                remedy: Some(
-                    "Where the root directory cannot be exchanged, as in an initramfs, \
-                     --chroot-fallback allows less",
-                ),
-                ..Self { stage, what, error, remedy: None }
-            },
-            RootError::Other(_, error) => Self { stage, what, error, remedy: None },
-        }
+    fn of_root(RootError { what, error, could_be_changed }: RootError) -> Self {
+        let remedy = could_be_changed.then_some(
+            "Where the root directory cannot be exchanged, as in an initramfs or a chroot, \
+             --chroot-fallback allows less",
+        );
+        Self { stage: Stage::EmptyRoot, what, error, remedy }
     }
 }
 
@@ -156,6 +146,8 @@ pub struct Plan {
     pub mode: Mode,
     /// Whom to change to, if anybody.
     pub identity: Option<Identity>,
+    /// We have left our user namespace for the guest's.
+    pub moved: bool,
     /// There will be a fork.
     pub background: bool,
     /// `chroot(2)` will do where `pivot_root(2)` cannot be had.
@@ -183,7 +175,11 @@ impl Sandbox {
     /// Nothing is given up yet.
     #[must_use]
     pub fn new(plan: Plan) -> Self {
-        Self { plan, layers: Layers::default() }
+        let mut layers = Layers::default();
+        if plan.moved {
+            layers.other("user namespace of the guest");
+        }
+        Self { plan, layers }
     }
 
     /// Takes all stages whose time has come.
@@ -243,7 +239,10 @@ impl Plan {
         let failed = |error| Failure::new(stage, error);
         match stage {
             Stage::Identity => {
-                self.identity.map_or(Ok(()), Identity::assume).map_err(failed)?;
+                // Groups go in any case. (Who we are need not have a number where we are.)
+                self.identity
+                    .map_or_else(privileges::drop_groups, Identity::assume)
+                    .map_err(failed)?;
             }
             Stage::UserNamespace => {
                 privileges::enter_new_user_namespace().map_err(failed)?;
@@ -259,7 +258,7 @@ impl Plan {
                 layers.namespaces(&["mount", "IPC", "UTS"]);
             }
             Stage::EmptyRoot => {
-                let root = sandbox::empty_root(|_| self.fall_back()).map_err(Failure::of_root)?;
+                let root = sandbox::empty_root(|| self.fall_back()).map_err(Failure::of_root)?;
                 layers.other(match root {
                     Root::Pivoted => "empty root",
                     Root::Changed => "empty root by chroot",
