@@ -93,7 +93,7 @@ fn limited(case: &Case<'_>, limits: &[String], line: &str) -> Result<Outcome> {
 
 fn pasta_path(case: &Case<'_>) -> Result<String> {
     let command = case.pasta()?.command();
-    let path = command.get_args().last().unwrap_or(command.get_program());
+    let path = command.get_args().last().unwrap_or_else(|| command.get_program());
     Ok(path.to_string_lossy().into_owned())
 }
 
