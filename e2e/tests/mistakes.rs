@@ -261,8 +261,12 @@ fn serves(case: &Case<'_>) -> Result<()> {
 fn closed_streams(case: &Case<'_>) -> Result<()> {
     let passt = case.rig.passt_path()?.display().to_string();
     let pasta = case.pasta()?.command();
-    let pasta =
-        pasta.get_args().last().unwrap_or(pasta.get_program()).to_string_lossy().into_owned();
+    let pasta = pasta
+        .get_args()
+        .last()
+        .unwrap_or_else(|| pasta.get_program())
+        .to_string_lossy()
+        .into_owned();
     for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
         let line = format!("exec {passt} -s /run/rig/tmp/socket -P /run/rig/tmp/pid {closed}");
         let outcome = case.rig.outcome(&Place::Host, case.user, SHORT, &["sh", "-c", &line])?;

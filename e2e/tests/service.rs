@@ -40,7 +40,7 @@ fn passt(case: &Case<'_>, line: &str) -> Result<Vec<String>> {
 fn pasta(case: &Case<'_>, line: &str) -> Result<Vec<String>> {
     let path = case.pasta()?.command();
     // The last word of the command is the program.
-    let path = path.get_args().last().unwrap_or(path.get_program());
+    let path = path.get_args().last().unwrap_or_else(|| path.get_program());
     let words = line.split_whitespace().map(str::to_owned);
     Ok(std::iter::once(path.to_string_lossy().into_owned()).chain(words).collect())
 }
@@ -284,9 +284,9 @@ fn wrong_sockets(case: &Case<'_>) -> Result<()> {
     refused(&with(&socket, "true")?, &argv, "Sockets in LISTEN_FDS are for passt mode only")
 }
 
-/// A pipe whose other end is inherited, by its number.
-fn pipe() -> Result<(std::io::PipeReader, OwnedFd, String)> {
-    let (ours, theirs) = std::io::pipe()?;
+/// A stream whose other end is inherited, by its number.
+fn pipe() -> Result<(UnixStream, OwnedFd, String)> {
+    let (ours, theirs) = UnixStream::pair()?;
     let theirs = OwnedFd::from(theirs);
     let number = inheritable(&theirs)?;
     Ok((ours, theirs, number))

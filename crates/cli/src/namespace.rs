@@ -57,7 +57,10 @@ impl Named {
         match watched.filter(|(path, _)| !held_by_us(path)) {
             Some((path, _)) => match QuitWatch::new(path) {
                 Ok(watch) => Ok(Some(watch)),
-                Err(error) => Err(failure("netns dir open", &error)),
+                Err(error) => Err(anyhow::anyhow!(
+                    "netns dir open: {}\nTo go on when the namespace is gone, use --no-netns-quit",
+                    reason(&error)
+                )),
             },
             None => Ok(None),
         }
