@@ -32,6 +32,9 @@ const EVENTS: usize = 64;
 const HYPERVISORS: usize = 64;
 /// Frames read from the tap per wake-up, so that sockets get their turn.
 const BURST: usize = 32;
+/// A tick of the kernel's scheduler, as a rule. Deadlines are about retransmissions and the like: nobody misses
+/// it.
+const TIMER_SLACK: Duration = Duration::from_millis(4);
 
 /// What a worker is made of.
 #[derive(Debug)]
@@ -145,6 +148,7 @@ impl Worker {
     /// # Errors
     /// Those of making descriptors.
     pub fn new(parts: Parts) -> io::Result<Self> {
+        sys::clock::set_timer_slack(TIMER_SLACK);
         let epoll = Epoll::new()?;
         let signals = SignalFd::new()?;
         let watch =
