@@ -218,9 +218,6 @@ fn accepted(case: &Case<'_>) -> Result<()> {
 fn unavailable(case: &Case<'_>) -> Result<()> {
     private_tmp(case)?;
     for (line, option) in [
-        ("-f -l /tmp/log --log-size 100", "-l"),
-        ("-f --log-file /tmp/log", "--log-file"),
-        ("-f --log-size 100000", "--log-size"),
         ("-f --chroot-fallback", "--chroot-fallback"),
         ("-f --vhost-user", "--vhost-user"),
         ("-f --migrate-exit", "--migrate-exit"),

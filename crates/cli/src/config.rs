@@ -18,6 +18,9 @@ pub use self::forwarding::Forwarding;
 pub use self::network::{Copying, Network, Note};
 use crate::said::{Mode, Said, User};
 
+/// Bytes that a log file never has, unless somebody wants something else.
+const LOG_SIZE: u64 = 1 << 20;
+
 /// A network interface of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
@@ -133,6 +136,12 @@ pub struct Run {
     pub stats: Option<u64>,
     /// Messages worth a line.
     pub level: log::LevelFilter,
+    /// Where to write them.
+    pub log_file: Option<PathBuf>,
+    /// Bytes that file never has.
+    pub log_size: u64,
+    /// Inherited descriptor of who wants to know when everything is ready.
+    pub ready_fd: Option<i32>,
 }
 
 impl Run {
@@ -178,6 +187,9 @@ impl Run {
             pcap: said.pcap.clone(),
             stats: said.stats.filter(|&delay| delay > 0),
             level,
+            log_file: said.log_file.clone(),
+            log_size: said.log_size.unwrap_or(LOG_SIZE),
+            ready_fd: said.ready_fd,
         }
     }
 }

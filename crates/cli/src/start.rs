@@ -9,6 +9,7 @@ pub mod drop;
 mod entry;
 mod guest;
 mod ports;
+mod service;
 mod settings;
 mod socket;
 
@@ -33,8 +34,10 @@ use crate::discover::{self, Discovery, Template};
 use crate::said::{Mode, Said};
 use crate::{log as sink, report};
 
+pub(crate) use self::entry::complain;
 pub use self::entry::main;
 use self::guest::{Guest, Handed};
+use self::service::Service;
 
 /// Connects a network namespace or a virtual machine, and returns the exit status once that is over.
 ///
@@ -44,10 +47,12 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
     // What was handed to us by descriptor is opened before we close what else we inherited.
     let run = Run::new(mode, said);
     fail("Couldn't open standard descriptors", sys::fd::ensure_standard())?;
+    let mut service = Service::adopt(&run)?;
     let handed = Handed::open(&run)?;
-    close_inherited(&handed);
+    service.connect(&run);
+    close_inherited(&handed, &service);
     let inherited = fail("Couldn't set limits and signals", Inherited::take_over())?;
-    sink::start(run.level);
+    open_log(mode, &run)?;
 
     // The host's network, and the one the guest will see.
     let identity = identity_to_assume(&run)?;
@@ -81,9 +86,11 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
         (None, pid_file)
     } else {
         match fail("Couldn't fork", daemon::fork())? {
-            Forked::Parent(parent) => return Ok(leave_to(parent, pid_file)),
+            Forked::Parent(parent) => return Ok(leave_to(parent, pid_file, service)),
             Forked::Child(background) => {
                 drop(pid_file);
+                service.leave_readiness();
+                sink::set_pid(background.pid());
                 (Some(background), None)
             }
         }
@@ -128,6 +135,9 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
     write_pid(pid_file, std::process::id());
     if let Some(background) = background {
         fail("Couldn't leave terminal", background.detach())?;
+        sink::leave_stderr();
+    } else {
+        service.tell_ready(None);
     }
     if let Some(release) = release {
         // The terminal is the command's now. One that is gone already is seen by the worker.
@@ -135,6 +145,7 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
         sink::release_stderr();
     }
     let end = worker.run();
+    service.tell_stopping();
     if let (ExitReason::Child(_), Some(tap)) = (&end, guest.last_tap) {
         // Nobody is left there, and the kernel takes it all away in its own time.
         let _ = tap.leave_to_namespace();
@@ -143,9 +154,25 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
 }
 
 /// Descriptors that nobody meant for us stay with us if the kernel cannot close them.
-fn close_inherited(handed: &Handed) {
-    if let Err(error) = sys::fd::close_inherited(&handed.descriptors()) {
+fn close_inherited(handed: &Handed, service: &Service) {
+    let ours = [handed.descriptors(), service.descriptors()].concat();
+    if let Err(error) = sys::fd::close_inherited(&ours) {
         log::warn!("Couldn't close inherited descriptors: {}", reason(&error));
+    }
+}
+
+/// From here on messages go where they belong.
+fn open_log(mode: Mode, run: &Run) -> Result<()> {
+    sink::start(run.level);
+    match &run.log_file {
+        Some(path) => {
+            let what = || format!("Couldn't open log file {}", path.display());
+            fail(&what(), sink::to_file(mode, path, run.log_size))
+        }
+        None => {
+            sink::to_system(mode);
+            Ok(())
+        }
     }
 }
 
@@ -277,11 +304,12 @@ fn duid_time() -> u32 {
 }
 
 /// The end of the process that was started: its child is ready, or failed and has said why.
-fn leave_to(parent: Parent, pid_file: Option<PidFile>) -> u8 {
+fn leave_to(parent: Parent, pid_file: Option<PidFile>, mut service: Service) -> u8 {
     let pid = parent.pid();
     match parent.wait() {
         Ok(()) => {
             write_pid(pid_file, pid);
+            service.tell_ready(Some(pid));
             0
         }
         Err(status) => status,

@@ -151,7 +151,8 @@ fn program<A>(flags: &Flags<A>, prefix: &str) -> String {
     let mut long = String::new();
     let mut short = String::from(prefix);
     let mut shorts = String::new();
-    for (index, flag) in flags.iter().enumerate() {
+    // Exact ones are not there for getopt, which knows no such thing: beginnings mean what they mean without.
+    for (index, flag) in flags.iter().enumerate().filter(|(_, flag)| !flag.exact) {
         let argument = i32::from(flag.takes_value());
         for name in flag.names() {
             writeln!(long, "    {{ \"{name}\", {argument}, NULL, {} }},", index + 1000).unwrap();
@@ -242,7 +243,8 @@ int main(void)
 
 /// Options in all their forms, whole and cut short, clusters, values, and nearly-options.
 fn word<A>(flags: &Flags<A>) -> impl Strategy<Value = OsString> + use<A> {
-    let table: Vec<Vec<&str>> = flags.iter().map(|flag| flag.names().collect()).collect();
+    let table: Vec<Vec<&str>> =
+        flags.iter().filter(|flag| !flag.exact).map(|flag| flag.names().collect()).collect();
     let name = proptest::sample::select(table).prop_flat_map(proptest::sample::select);
     let cut = (name, 0_usize..24).prop_map(|(name, len)| {
         // Half of the lengths leave the name whole.

@@ -222,12 +222,12 @@ impl Worker {
         self.stack.end_of_burst(&mut io);
     }
 
-    /// The guest is there: it is told and asked what is told and asked first, and whatever waited for it
-    /// goes on.
+    /// The guest is there, perhaps again: it is told and asked what is told and asked first, and whatever
+    /// waited for it, or got lost on the way to it, goes on.
     fn meet_guest(&mut self) {
         let mut io = Io { guest: &mut self.link, host: &mut self.host, now: self.now };
         self.stack.start(&mut io);
-        self.stack.on_link_ready();
+        self.stack.on_new_link();
     }
 
     /// How long to sleep: until the next deadline.

@@ -57,6 +57,7 @@ pub struct Parent {
 pub struct Background {
     null: OwnedFd,
     ready: OwnedFd,
+    pid: u32,
 }
 
 /// Forks once. `/dev/null` is opened before, while the file system is there for certain.
@@ -72,7 +73,7 @@ pub fn fork() -> io::Result<Forked> {
         }
         None => {
             rustix::process::setsid()?;
-            Ok(Forked::Child(Background { null, ready }))
+            Ok(Forked::Child(Background { null, ready, pid: crate::process::id_outside() }))
         }
     }
 }
@@ -100,6 +101,12 @@ impl Parent {
 }
 
 impl Background {
+    /// Our process id as our parent counts.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// Replaces standard input, output and error by `/dev/null`, then lets the parent leave.
     ///
     /// # Errors

@@ -3,10 +3,12 @@
 pub mod clock;
 pub mod cpu;
 pub mod daemon;
+pub mod datagrams;
 pub mod diag;
 pub mod epoll;
 mod error;
 pub mod fd;
+pub mod file;
 pub mod netlink;
 pub mod netns;
 pub mod pipe;

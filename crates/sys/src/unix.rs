@@ -63,6 +63,15 @@ pub fn is_connected_stream(fd: impl AsFd) -> bool {
         && rustix::net::getpeername(fd).is_ok_and(|peer| peer.is_some())
 }
 
+/// Whether `fd` is a UNIX domain stream socket on which somebody listens.
+#[must_use]
+pub fn is_stream_listener(fd: impl AsFd) -> bool {
+    let fd = fd.as_fd();
+    sockopt::socket_domain(fd).is_ok_and(|domain| domain == AddressFamily::UNIX)
+        && sockopt::socket_type(fd).is_ok_and(|kind| kind == SocketType::STREAM)
+        && sockopt::socket_acceptconn(fd).is_ok_and(|listens| listens)
+}
+
 /// Makes room for as much as the kernel lets us (`SO_SNDBUF`, at most `net.core.wmem_max`).
 pub fn enlarge_send_buffer(stream: &UnixStream) {
     // Half of the largest number, as the kernel doubles it.
@@ -205,9 +214,11 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("unix-stream-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         let listener = bind(&directory.join("socket")).unwrap();
-        assert!(!is_connected_stream(&listener));
+        assert!(!is_connected_stream(&listener) && is_stream_listener(&listener));
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(!is_stream_listener(&tcp));
         let (one, other) = UnixStream::pair().unwrap();
-        assert!(is_connected_stream(&one));
+        assert!(is_connected_stream(&one) && !is_stream_listener(&one));
         drop(other);
         assert!(is_connected_stream(&one), "what it sent may still be there");
         let (one, _other) = UnixDatagram::pair().unwrap();
@@ -215,7 +226,8 @@ mod tests {
         let flags = SocketFlags::CLOEXEC;
         let fresh = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
         assert!(!is_connected_stream(&fresh));
-        assert!(!is_connected_stream(fs::File::open("/dev/null").unwrap()));
+        let file = fs::File::open("/dev/null").unwrap();
+        assert!(!is_connected_stream(&file) && !is_stream_listener(&file));
         fs::remove_dir_all(&directory).unwrap();
     }
 

@@ -154,6 +154,9 @@ pub struct Flag<A = Action> {
     pub default: Option<&'static str>,
     /// What a shell offers as value.
     pub complete: Complete,
+    /// Whether only its full name stands for it: it takes no part in abbreviation. So it is for what the C
+    /// implementation does not have, where a beginning goes on meaning what it means there.
+    pub exact: bool,
     /// What happens when it is met.
     pub action: A,
 }
@@ -171,6 +174,7 @@ impl Flag {
         man: "",
         default: None,
         complete: Complete::Nothing,
+        exact: false,
         action: Action::Later,
     };
 
@@ -256,7 +260,7 @@ impl<A> Flags<A> {
     }
 
     /// Resolves a long name as glibc does: an exact match wins; else an unambiguous beginning counts.
-    /// Names of the same flag do not compete with each other.
+    /// Names of the same flag do not compete with each other, and those of an exact one with nobody's.
     #[must_use]
     pub fn long(&self, name: &OsStr) -> Long<A> {
         let wanted = name.as_encoded_bytes();
@@ -264,7 +268,8 @@ impl<A> Flags<A> {
         if let Some((flag, name)) = names().find(|(_, name)| name.as_bytes() == wanted) {
             return Long::One(flag, name);
         }
-        let mut candidates = names().filter(|(_, name)| name.as_bytes().starts_with(wanted));
+        let mut candidates =
+            names().filter(|(flag, name)| !flag.exact && name.as_bytes().starts_with(wanted));
         let Some((first, first_name)) = candidates.next() else {
             return Long::None;
         };
@@ -332,5 +337,26 @@ mod tests {
             panic!("not ambiguous")
         };
         assert_eq!(names, ["dhcp-dns", "dhcp-search"].map(|name| format!("no-{name}")));
+    }
+
+    #[test]
+    fn exact_names_are_not_abbreviated() {
+        const BASE: Flag = Flag::LATER;
+        static LIST: [Flag; 3] = [
+            Flag { long: "pid", ..BASE },
+            Flag { long: "ready-fd", exact: true, ..BASE },
+            Flag { long: "pidfile", exact: true, ..BASE },
+        ];
+        static LISTS: [&[Flag]; 1] = [&LIST];
+        let flags = Flags(&LISTS);
+        let one = |name: &str| match flags.long(OsStr::new(name)) {
+            Long::One(flag, _) => Some(flag.long),
+            Long::None | Long::Several(_) => None,
+        };
+        assert_eq!(one("ready-fd"), Some("ready-fd"));
+        assert_eq!(one("ready-f"), None);
+        assert_eq!(one("pidfile"), Some("pidfile"));
+        // Nor do they make others ambiguous.
+        assert_eq!(one("p"), Some("pid"));
     }
 }

@@ -39,6 +39,7 @@ const BASE: Flag<Action> = Flag {
     man: "",
     default: None,
     complete: Complete::Nothing,
+    exact: false,
     action: Action::Help,
 };
 

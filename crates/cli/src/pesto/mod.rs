@@ -61,7 +61,7 @@ fn program(argv0: &str, args: impl Iterator<Item = OsString>) -> Result<ExitCode
         Err(refusal) => {
             log::error!("{refusal}");
             if refusal.usage {
-                log::error!("{}", usage(argv0).trim_end());
+                crate::start::complain(&usage(argv0));
             }
             return Ok(ExitCode::FAILURE);
         }

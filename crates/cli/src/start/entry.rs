@@ -18,14 +18,16 @@ use crate::{help, version};
 pub fn main() -> ExitCode {
     let mut args = std::env::args_os();
     let argv0 = args.next().unwrap_or_default();
-    match program(&argv0.to_string_lossy(), args) {
+    let status = match program(&argv0.to_string_lossy(), args) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             // With its causes, in one line.
             log::error!("{error:#}");
             ExitCode::FAILURE
         }
-    }
+    };
+    crate::log::finish();
+    status
 }
 
 fn program(argv0: &str, args: impl Iterator<Item = OsString>) -> anyhow::Result<u8> {
@@ -56,12 +58,17 @@ fn program(argv0: &str, args: impl Iterator<Item = OsString>) -> anyhow::Result<
         Err(refusal) => {
             log::error!("{refusal}");
             if refusal.usage {
-                log::error!("{}", help::text(mode, argv0).trim_end());
+                complain(&help::text(mode, argv0));
             }
             return Ok(1);
         }
     }
     Ok(0)
+}
+
+/// Writes to standard error what is no message.
+pub(crate) fn complain(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 /// Writes to standard output. Who closes it does not want to read it.
