@@ -21,7 +21,7 @@ use wire::ethernet::MacAddr;
 
 use crate::counters::{Counters, Kind, StatsReport};
 use crate::forward::{Forwarder, Forwarding};
-use crate::guest::{Accepted, Attachment, Capture, GuestLink};
+use crate::guest::{Attachment, Capture, GuestLink};
 use crate::host::{HostOptions, KernelHost};
 use crate::neighbours::Neighbours;
 use crate::token::Token;
@@ -331,17 +331,17 @@ impl Worker {
     fn on_hypervisor(&mut self) -> Option<ExitReason> {
         for _ in 0..HYPERVISORS {
             let GuestLink::Stream(stream) = &mut self.link else { return None };
-            if stream.has_hung_up() {
+            let newcomer = stream.accept()?;
+            // Looked at only now: who left before that one came is not in its way.
+            while matches!(&self.link, GuestLink::Stream(stream) if stream.has_hung_up()) {
                 let reason = self.take_frames();
                 if reason.is_some() {
                     return reason;
                 }
-                continue;
             }
-            match stream.accept(self.host.epoll()) {
-                Accepted::Hypervisor => self.meet_guest(),
-                Accepted::Discarded => {}
-                Accepted::Nobody => return None,
+            let GuestLink::Stream(stream) = &mut self.link else { return None };
+            if stream.admit(newcomer, self.host.epoll()) {
+                self.meet_guest();
             }
         }
         if let GuestLink::Stream(stream) = &self.link {
