@@ -14,6 +14,8 @@ use testkit::{Outcome, PastaBuilder, Place, Proc, Rig, User};
 pub const UID: u32 = 1000;
 /// Their runtime directory.
 pub const RUNTIME: &str = "/run/user/1000";
+/// Limit for the end of a pasta whose namespace has gone: a second, and some more on a busy machine.
+pub const END: Duration = Duration::from_secs(2);
 /// Standard input from nowhere, both outputs into one pipe.
 pub const ONE_PIPE: &str = "</dev/null 2>&1";
 
@@ -153,7 +155,7 @@ impl<'r> Engine<'r> {
     }
 }
 
-/// The process of user `uid` that was started with `word` as an argument and with a name that ends in `name`.
+/// The process whose program's path ends in `name` and that was started with `word` as an argument.
 pub fn started_with(name: &str, word: &str) -> Result<u32> {
     for entry in fs::read_dir("/proc")? {
         let path = entry?.path();
@@ -190,6 +192,3 @@ pub fn published(specifier: &str) -> Result<(String, Vec<(u16, u16)>)> {
     let pairs = (from.0..=from.1).zip(to.0..=to.1).collect();
     Ok((address.to_owned(), pairs))
 }
-
-/// Limit for the end of a pasta whose namespace has gone.
-pub const END: Duration = Duration::from_secs(2);

@@ -375,6 +375,7 @@ fn qemu_refuses(case: &Case<'_>, line: &Line) -> Result<()> {
     ensure!(outcome.stdout.contains("UDP not enabled"), "{outcome:?}");
     ensure!(fs::read(&pid_file)?.is_empty(), "a process id of nobody");
     let rest = line.line.replace("--udp-ports 10001 ", "");
+    // Once in the life of this process.
     let rest = Line { line: Box::leak(rest.into_boxed_str()), ..*line };
     qemu(case, &rest)
 }

@@ -2,7 +2,7 @@
 
 use crate::{contract, later, words};
 use anyhow::{Context, Result, ensure};
-use e2e::clients::{RUNTIME, command, pid_in, user_directories};
+use e2e::clients::{command, pid_in, user_directories};
 use e2e::hypervisor::Client;
 use e2e::{Case, SHORT};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -64,10 +64,7 @@ fn specifiers_with_addresses_and_devices(case: &Case<'_>) -> Result<()> {
     client.alive()?;
     let (v4, v6, lo) = ("203.0.113.2", "2001:db8:51::2", "127.0.0.1");
     for (address, port, inside) in [
-        (v4, 4002, Some(22)),
-        (lo, 4002, None),
         (v6, 4003, Some(4003)),
-        (v6, 4005, Some(25)),
         ("::1", 4006, Some(4006)),
         (lo, 4014, Some(14)),
         (lo, 4015, None),
@@ -78,21 +75,17 @@ fn specifiers_with_addresses_and_devices(case: &Case<'_>) -> Result<()> {
         ("::1", 4030, Some(4030)),
     ] {
         let at = SocketAddr::new(address.parse::<IpAddr>()?, port);
-        // Those with a device are for who comes by it, which this host's own connections do not.
-        let device = (4001..4003).contains(&port) || (4004..4006).contains(&port);
-        if device {
-            continue;
-        }
         let stream = TcpStream::connect(at);
         ensure!(stream.is_ok() == inside.is_some(), "{at}: {stream:?}");
         if let Some(inside) = inside {
             client.knock(inside, true).with_context(|| at.to_string())?;
         }
     }
+    // Those with a device are for who comes by it.
     for (address, port, inside) in
         [(v4, 4001, 4001), (v6, 4001, 4001), (v4, 4002, 22), (v6, 4004, 24), (v6, 4005, 25)]
     {
-        // Nobody accepts the connection: what comes to the guest is what counts.
+        // It need not be accepted: that it comes to the guest is what counts.
         let argv = format!("connect {address} {port}");
         let _peer = case.rig.start_peer(&Place::Outside, &argv)?;
         client.knock(inside, true).with_context(|| format!("{address} {port}"))?;
@@ -114,6 +107,5 @@ fn a_failed_start_has_a_status_and_a_reason(case: &Case<'_>) -> Result<()> {
         ensure!(outcome.code() == Some(1), "{options}: {outcome:?}");
         ensure!(outcome.stderr.lines().any(|line| line == reason), "{options}: {outcome:?}");
     }
-    ensure!(Path::new(RUNTIME).exists(), "gone");
     Ok(())
 }

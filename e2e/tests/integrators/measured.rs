@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use e2e::hypervisor::Client;
 use e2e::{Case, SHORT};
 use std::path::Path;
-use testkit::{Outcome, Place, until};
+use testkit::{Outcome, Place};
 
 contract!(ordinary, Ordinary:
     version_of_every_program,
@@ -176,11 +176,11 @@ fn values_that_are_refused(case: &Case<'_>) -> Result<()> {
     for (options, wanted) in [
         ("-m 65522", "MTU 65522 too large (max 65521)"),
         ("-n 33", "Invalid prefix length: 33"),
-        ("-M 02:00:00:00:00", "Invalid MAC address: 02:00:00:00:00"),
+        ("-M 02:00:00:00:00", "MAC"),
     ] {
         let outcome = pasta(case, &format!("{options} true"))?;
         ensure!(outcome.code() == Some(1), "{options}: {outcome:?}");
-        ensure!(outcome.stderr.contains(wanted) || options.starts_with("-M"), "{outcome:?}");
+        ensure!(outcome.stderr.contains(wanted), "{options}: {outcome:?}");
     }
     Ok(())
 }
@@ -307,7 +307,8 @@ fn a_capture_that_cannot_be_written_is_no_reason_to_fail(case: &Case<'_>) -> Res
     ensure!(outcome.code() == Some(0), "{outcome:?}");
     let outcome = starts(case, "-p /nonexist/x.pcap")?;
     ensure!(outcome.code() == Some(0), "{outcome:?}");
-    until("nothing there", SHORT, || !Path::new("/nonexist").exists())
+    ensure!(!Path::new("/nonexist").exists(), "a directory was made");
+    Ok(())
 }
 
 /// Of any kind, whatever else is on the line.
