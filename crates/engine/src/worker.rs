@@ -148,7 +148,7 @@ impl Worker {
     /// # Errors
     /// Those of making descriptors.
     pub fn new(parts: Parts) -> io::Result<Self> {
-        sys::clock::set_timer_slack(TIMER_SLACK);
+        clock::set_timer_slack(TIMER_SLACK);
         let epoll = Epoll::new()?;
         let signals = SignalFd::new()?;
         let watch =
