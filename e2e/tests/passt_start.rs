@@ -218,7 +218,6 @@ fn accepted(case: &Case<'_>) -> Result<()> {
 fn unavailable(case: &Case<'_>) -> Result<()> {
     private_tmp(case)?;
     for (line, option) in [
-        ("-f --chroot-fallback", "--chroot-fallback"),
         ("-f --vhost-user", "--vhost-user"),
         ("-f --migrate-exit", "--migrate-exit"),
         ("-f --migrate-no-linger", "--migrate-no-linger"),

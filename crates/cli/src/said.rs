@@ -127,6 +127,8 @@ pub struct Said {
     pub ready_fd: Option<i32>,
     /// `--runas`.
     pub runas: Option<User>,
+    /// `--chroot-fallback`.
+    pub chroot_fallback: bool,
     /// `-p`.
     pub pcap: Option<PathBuf>,
     /// `-P`.

@@ -34,6 +34,7 @@ use crate::discover::{self, Discovery, Template};
 use crate::said::{Mode, Said};
 use crate::{log as sink, report};
 
+use self::drop::{Plan, Sandbox, When};
 pub(crate) use self::entry::complain;
 pub use self::entry::main;
 use self::guest::{Guest, Handed};
@@ -82,6 +83,15 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
         log::info!("{line}");
     }
 
+    let settings = settings::read(random.seed);
+    let mut sandbox = Sandbox::new(Plan {
+        mode,
+        identity,
+        background: !run.foreground,
+        chroot_fallback: run.chroot_fallback,
+        looked_at: run.foreground && matches!(run.target, Target::Descriptor(_)),
+    });
+    sandbox.take(When::BeforeFork)?;
     let (background, pid_file) = if run.foreground {
         (None, pid_file)
     } else {
@@ -96,26 +106,19 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
         }
     };
 
+    // No path leads anywhere from here on.
+    sandbox.take(When::Alone)?;
+
     // After the last fork: it takes no threads along. Nothing further down needs a privilege.
     let scopes = (outside_scope, guest.index);
     let listening = (outside, guest.inside);
-    let ports = ports::together(forwarding, listening, scopes, guest.namespace, identity)?;
-    let stages = match mode {
-        Mode::Passt => &drop::PASST[..],
-        Mode::Pasta => &drop::PASTA[..],
-    };
-    let looked_at = run.foreground && matches!(run.target, Target::Descriptor(_));
-    for stage in stages.iter().filter(|stage| !(looked_at && **stage == drop::Stage::Dumping)) {
-        fail(stage.failure(), stage.take(identity))?;
-    }
-    if looked_at {
-        fail(drop::Stage::Dumping.failure(), drop::forbid_dumping_later())?;
-    }
+    let ports = ports::together(forwarding, listening, scopes, guest.namespace, &sandbox)?;
+    sandbox.take(When::EachThread)?;
+    log::debug!("Sandbox: {}", sandbox.layers());
 
     // What watches signals and descriptors watches those of its process.
     let release = guest.command.as_mut().and_then(Child::take_release);
     let host = host_options(&network);
-    let settings = settings::read(random.seed);
     let (guest_mac, link_local_seen) = (guest.mac, guest.link_local);
     let worker = Worker::new(Parts {
         mtu: network.stack.mtu.or(guest.mtu).unwrap_or(u16::MAX),
@@ -130,6 +133,7 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
         child: guest.command,
         neighbours,
         stats: run.stats.map(statistics),
+        later: sandbox.later(),
     });
     let worker = fail("Couldn't set up event loop", worker)?;
     write_pid(pid_file, std::process::id());
