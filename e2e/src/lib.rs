@@ -9,6 +9,7 @@
 
 pub mod clients;
 pub mod command_lines;
+pub mod filters;
 pub mod hypervisor;
 pub mod repair;
 pub mod rules;

@@ -24,7 +24,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use engine::{EVENT_KINDS, ExitReason, HostOptions, Neighbours, Parts, StatsReport, Worker};
 use stack::flow::Secret;
-use sys::daemon::{self, Forked, Parent, PidFile};
+use sys::daemon::{self, Background, Forked, Parent, PidFile};
 use sys::privileges::{self, Identity};
 use sys::process::{Child, Inherited};
 use sys::socket::Device;
@@ -84,13 +84,15 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
     }
 
     let settings = settings::read(random.seed);
-    let mut sandbox = Sandbox::new(Plan {
+    let sandbox = Sandbox::new(Plan {
         mode,
         identity,
+        moved: guest.moved,
         background: !run.foreground,
         chroot_fallback: run.chroot_fallback,
         looked_at: run.foreground && matches!(run.target, Target::Descriptor(_)),
     });
+    let mut sandbox = sandbox?;
     sandbox.take(When::BeforeFork)?;
     let (background, pid_file) = if run.foreground {
         (None, pid_file)
@@ -137,8 +139,12 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
     });
     let worker = fail("Couldn't set up event loop", worker)?;
     write_pid(pid_file, std::process::id());
-    if let Some(background) = background {
-        fail("Couldn't leave terminal", background.detach())?;
+    let detached = background.map(Background::detach).transpose();
+    let detached = fail("Couldn't leave terminal", detached)?;
+    // The last thing, as what it takes to leave the terminal is not left afterwards.
+    sandbox.take(When::Last)?;
+    if let Some(detached) = detached {
+        fail("Couldn't leave terminal", detached.release_parent())?;
         sink::leave_stderr();
     } else {
         service.tell_ready(None);

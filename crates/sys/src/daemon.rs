@@ -107,16 +107,30 @@ impl Background {
         self.pid
     }
 
-    /// Replaces standard input, output and error by `/dev/null`, then lets the parent leave.
+    /// Replaces standard input, output and error by `/dev/null`.
     ///
     /// # Errors
     /// Those of `dup2(2)`.
-    pub fn detach(self) -> io::Result<()> {
+    pub fn detach(self) -> io::Result<Detached> {
         let null = self.null.as_fd();
         dup2_stdin(null)?;
         dup2_stdout(null)?;
         dup2_stderr(null)?;
-        rustix::io::write(&self.ready, &[1])?;
+        Ok(Detached(self.ready))
+    }
+}
+
+/// A child that has left the terminal, and whose parent still waits for it.
+#[derive(Debug)]
+pub struct Detached(OwnedFd);
+
+impl Detached {
+    /// Lets the parent leave.
+    ///
+    /// # Errors
+    /// `EPIPE` if it has gone.
+    pub fn release_parent(self) -> io::Result<()> {
+        rustix::io::write(&self.0, &[1])?;
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! Giving up what is not needed to move packets. The order is data: each stage may need what a
 //! later one takes away.
 
+mod filters;
 mod layers;
 
 use std::io;
@@ -10,6 +11,9 @@ use engine::Later;
 use sys::privileges::{self, Identity};
 use sys::sandbox::{self, Root, RootError};
 
+use sys::seccomp::Filter;
+
+use self::filters::Filters;
 pub use self::layers::Layers;
 use crate::said::Mode;
 
@@ -22,6 +26,8 @@ pub enum When {
     Alone,
     /// By each thread for itself.
     EachThread,
+    /// By each thread for itself, when it has made everything it needs.
+    Last,
 }
 
 /// One step on the way down.
@@ -49,6 +55,8 @@ pub enum Stage {
     Capabilities,
     /// No file can be opened, not even through an open directory, if the kernel has Landlock.
     Landlock,
+    /// No system calls but those that moving packets takes.
+    SystemCalls,
 }
 
 /// All stages of pasta, from first to last. It uses privileges over the guest's namespaces up to the moment when the
@@ -63,6 +71,7 @@ pub const PASTA: &[(When, Stage)] = &[
     (When::EachThread, Stage::NewPrivileges),
     (When::EachThread, Stage::Capabilities),
     (When::EachThread, Stage::Landlock),
+    (When::Last, Stage::SystemCalls),
 ];
 
 /// All stages of passt, which needs no privilege over anybody's namespaces.
@@ -77,6 +86,7 @@ pub const PASST: &[(When, Stage)] = &[
     (When::EachThread, Stage::NewPrivileges),
     (When::EachThread, Stage::Capabilities),
     (When::EachThread, Stage::Landlock),
+    (When::Last, Stage::SystemCalls),
 ];
 
 impl Stage {
@@ -94,6 +104,7 @@ impl Stage {
             Self::NewPrivileges => "Couldn't forbid new privileges",
             Self::Capabilities => "Couldn't drop capabilities",
             Self::Landlock => "Couldn't restrict access to files",
+            Self::SystemCalls => "Couldn't filter system calls",
         }
     }
 
@@ -156,6 +167,8 @@ pub struct Plan {
     pub mode: Mode,
     /// Whom to change to, if anybody.
     pub identity: Option<Identity>,
+    /// We have left our user namespace for the guest's.
+    pub moved: bool,
     /// There will be a fork.
     pub background: bool,
     /// `chroot(2)` will do where `pivot_root(2)` cannot be had.
@@ -168,6 +181,7 @@ pub struct Plan {
 #[derive(Debug)]
 pub struct Sandbox {
     plan: Plan,
+    filters: Filters,
     layers: Layers,
 }
 
@@ -180,10 +194,18 @@ pub fn at_the_start() -> io::Result<()> {
 }
 
 impl Sandbox {
-    /// Nothing is given up yet.
-    #[must_use]
-    pub fn new(plan: Plan) -> Self {
-        Self { plan, layers: Layers::default() }
+    /// Nothing is given up yet, but prepared.
+    ///
+    /// # Errors
+    /// If something cannot be had that takes no privilege.
+    pub fn new(plan: Plan) -> Result<Self, Failure> {
+        let filters = Filters::new(plan.mode, plan.looked_at)
+            .map_err(|error| Failure::new(Stage::SystemCalls, error))?;
+        let mut layers = Layers::default();
+        if plan.moved {
+            layers.other("user namespace of the guest");
+        }
+        Ok(Self { plan, filters, layers })
     }
 
     /// Takes all stages whose time has come.
@@ -191,7 +213,13 @@ impl Sandbox {
     /// # Errors
     /// The first one that could not be taken.
     pub fn take(&mut self, when: When) -> Result<(), Failure> {
-        self.plan.stages(when).try_for_each(|stage| self.plan.take(stage, &mut self.layers))
+        let Self { plan, filters, layers } = self;
+        plan.stages(when).try_for_each(|stage| plan.take(stage, &filters.worker, layers))?;
+        if when == When::EachThread {
+            // Those that tell about it have lost standard error when it comes.
+            layers.other(filters.worker.to_string());
+        }
+        Ok(())
     }
 
     /// What is left of [`Stage::Dumping`] for a second later, if anything; it is `prctl(2)`.
@@ -205,25 +233,26 @@ impl Sandbox {
         self.plan.looked_at.then(|| Later { after: LOOKED_AT, job })
     }
 
-    /// What protects the rest from this process, now.
+    /// What protects the rest from this process, once all stages are taken.
     #[must_use]
     pub fn layers(&self) -> &Layers {
         &self.layers
     }
 
-    /// Takes the steps for a thread that stays in the guest's namespace: all of [`When::EachThread`], except that it
-    /// may keep the capability to listen on low ports there.
+    /// Takes the steps for a thread that stays in the guest's namespace: all that each thread takes, except that
+    /// it may keep the capability to listen on low ports there.
     pub fn in_namespace(&self, low_ports: bool) -> impl FnOnce() -> io::Result<()> + Send + use<> {
-        let plan = self.plan;
+        let (plan, filter) = (self.plan, self.filters.namespace.clone());
         move || {
             if low_ports && plan.identity.is_some() {
                 privileges::survive_change_of_user()?;
             }
-            plan.stages(When::EachThread).try_for_each(|stage| {
+            let mut stages = plan.stages(When::EachThread).chain(plan.stages(When::Last));
+            stages.try_for_each(|stage| {
                 if low_ports && stage == Stage::Capabilities {
                     return privileges::keep_low_ports();
                 }
-                plan.take(stage, &mut Layers::default()).map_err(|failure| failure.error)
+                plan.take(stage, &filter, &mut Layers::default()).map_err(|failure| failure.error)
             })
         }
     }
@@ -238,8 +267,8 @@ impl Plan {
         stages.iter().filter(move |(then, _)| *then == when).map(|(_, stage)| *stage)
     }
 
-    /// Takes one step, and notes what came of it.
-    fn take(self, stage: Stage, layers: &mut Layers) -> Result<(), Failure> {
+    /// Takes one step, and notes what came of it. `filter` is the calling thread's.
+    fn take(self, stage: Stage, filter: &Filter, layers: &mut Layers) -> Result<(), Failure> {
         let failed = |error| Failure::new(stage, error);
         match stage {
             Stage::Identity => {
@@ -288,6 +317,7 @@ impl Plan {
                 Some(version) => layers.other(format!("Landlock ABI {version}")),
                 None => layers.other("no Landlock"),
             },
+            Stage::SystemCalls => filter.apply().map_err(failed)?,
         }
         Ok(())
     }
@@ -329,6 +359,9 @@ mod tests {
             // It forbids to mount anything.
             assert!(place(Stage::EmptyRoot) < place(Stage::Landlock));
             assert!(place(Stage::NewPrivileges) < place(Stage::Landlock));
+            // Everything else is a call that is not left.
+            assert_eq!(stages.last(), Some(&(When::Last, Stage::SystemCalls)));
+            assert!(place(Stage::NewPrivileges) < place(Stage::SystemCalls));
             match find(Stage::UserNamespace) {
                 Some(own) => {
                     // Where we have all capabilities, whoever we are. Its maps are written by a process
