@@ -13,6 +13,7 @@ Ends with 1 if something failed with ours.
 
   --only NAME   only stories whose names contain NAME, such as podman/ports; may be repeated
   --ours        not the packaged C ones
+  --guest DIR   the virtual machines' guest (default: GUEST_IMAGE)
   --help        this text
 ";
 
@@ -40,6 +41,8 @@ pub(crate) struct Args {
     pub(crate) columns: Vec<Column>,
     /// The directory with the tree.
     pub(crate) tree: PathBuf,
+    /// The directory with the guest's image.
+    pub(crate) guest: Option<PathBuf>,
     /// Of the process in a rig: its column and client.
     pub(crate) inside: Option<(Column, String)>,
 }
@@ -57,12 +60,14 @@ pub(crate) fn parse() -> Result<Args> {
         None => std::env::current_exe()?.ancestors().nth(2).context("no target")?.join("clients"),
     };
     let columns = vec![Column::Ours, Column::C];
-    let mut args = Args { help: false, only: Vec::new(), columns, tree, inside: None };
+    let guest = std::env::var_os(testkit::guest::IMAGE).map(PathBuf::from);
+    let mut args = Args { help: false, only: Vec::new(), columns, tree, guest, inside: None };
     let mut parser = lexopt::Parser::from_env();
     while let Some(arg) = parser.next()? {
         match arg {
             Long("help") => args.help = true,
             Long("only") => args.only.push(parser.value()?.string()?),
+            Long("guest") => args.guest = Some(parser.value()?.into()),
             Long("ours") => args.columns = vec![Column::Ours],
             // For the process in a rig, which another one of this program starts.
             Long("inside") => {
@@ -71,7 +76,7 @@ pub(crate) fn parse() -> Result<Args> {
                 let client = parser.value()?.string()?;
                 args.inside = Some((column.context("an unknown column")?, client));
             }
-            _ => bail!("{}\n\n{USAGE}", arg.unexpected()),
+            Short(_) | Long(_) | Value(_) => bail!("{}\n\n{USAGE}", arg.unexpected()),
         }
     }
     Ok(args)

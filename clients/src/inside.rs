@@ -1,5 +1,6 @@
 //! The tree inside a rig, and what an ordinary user does in it.
 
+use crate::args::Column;
 use crate::check::{Step, Verdict};
 use anyhow::{Context as _, Result, ensure};
 use std::cell::{Cell, RefCell};
@@ -29,6 +30,8 @@ const ENVIRONMENT: [&str; 8] = [
 /// A Debian tree as the root of a mount namespace on a rig's host.
 pub(crate) struct Inside<'r> {
     pub(crate) rig: &'r Rig,
+    /// Whose programs the clients start.
+    pub(crate) column: Column,
     /// Keeps the mount namespace.
     holder: Proc,
     story: RefCell<String>,
@@ -37,7 +40,12 @@ pub(crate) struct Inside<'r> {
 
 impl<'r> Inside<'r> {
     /// Enters the tree, with the programs in `ours` in place of the packaged ones.
-    pub(crate) fn enter(rig: &'r Rig, tree: &Path, ours: Option<&Path>) -> Result<Self> {
+    pub(crate) fn enter(
+        rig: &'r Rig,
+        column: Column,
+        tree: &Path,
+        ours: Option<&Path>,
+    ) -> Result<Self> {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "--", "sh", "-c"]);
         command.args([include_str!("enter.sh"), "enter.sh"]).arg(tree);
@@ -45,7 +53,7 @@ impl<'r> Inside<'r> {
         let mut holder = Proc::start(command)?;
         holder.wait_line("ready", LIMIT).context("entering the tree")?;
         let story = RefCell::new("?".to_owned());
-        Ok(Self { rig, holder, story, steps: Cell::new(0) })
+        Ok(Self { rig, column, holder, story, steps: Cell::new(0) })
     }
 
     /// The beginning of a command line for root that goes on as the user in the tree.

@@ -8,8 +8,12 @@
 mod args;
 mod check;
 mod inside;
+mod libvirt;
 mod outer;
 mod podman;
+mod qemu;
+mod rootlesskit;
+mod sandbox;
 mod table;
 mod traffic;
 mod tree;
@@ -23,7 +27,13 @@ use std::process::ExitCode;
 use testkit::Rig;
 
 /// Everybody, in the order of the table.
-const CLIENTS: &[Client] = &[Client { name: "podman", stories: podman::STORIES }];
+const CLIENTS: &[Client] = &[
+    Client { name: "podman", stories: podman::STORIES },
+    Client { name: "rootlesskit", stories: rootlesskit::STORIES },
+    Client { name: "libvirt", stories: libvirt::STORIES },
+    Client { name: "qemu", stories: qemu::STORIES },
+    Client { name: "sandbox", stories: sandbox::STORIES },
+];
 
 fn main() -> Result<ExitCode> {
     let args = args::parse()?;
@@ -41,10 +51,10 @@ fn main() -> Result<ExitCode> {
 fn inner(args: &Args, column: Column, client: &str) -> Result<ExitCode> {
     let client = CLIENTS.iter().find(|known| known.name == client).context("an unknown client")?;
     let programs = programs()?;
-    let rig = Rig::make(&programs.join("clients-peer"))?;
+    let rig = Rig::make(&programs.join("e2e-peer"))?;
     let ours = (column == Column::Ours).then_some(programs.as_path());
     let _dns = rig.start_dns()?;
-    let inside = inside::Inside::enter(&rig, &args.tree.join("root"), ours)?;
+    let inside = inside::Inside::enter(&rig, column, &args.tree.join("root"), ours)?;
     for story in client.stories {
         let name = format!("{}/{}", client.name, story.name);
         if args.wants(&name) {
@@ -57,5 +67,5 @@ fn inner(args: &Args, column: Column, client: &str) -> Result<ExitCode> {
 /// Where our programs are: beside this one.
 fn programs() -> Result<PathBuf> {
     let this = std::env::current_exe()?;
-    Ok(this.parent().map(Path::to_owned).context("a program without a directory")?)
+    this.parent().map(Path::to_owned).context("a program without a directory")
 }

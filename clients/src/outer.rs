@@ -16,10 +16,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     ensure!(rustix::process::geteuid().is_root(), "making network namespaces needs root");
     let root = tree::provide(&args.tree)?;
     let versions = tree::versions(&root)?;
-    let wanted: Vec<&Client> = CLIENTS
-        .iter()
-        .filter(|client| names(client).any(|name| args.wants(&name)))
-        .collect();
+    let wanted: Vec<&Client> =
+        CLIENTS.iter().filter(|client| names(client).any(|name| args.wants(&name))).collect();
     ensure!(!wanted.is_empty(), "nothing has such a name");
     let mut table = table::Table::new(&args.columns);
     for client in wanted {
@@ -55,8 +53,11 @@ fn tell(args: &Args, column: Column, client: &Client) -> Vec<Step> {
 }
 
 fn collect(args: &Args, column: Column, client: &Client, steps: &mut Vec<Step>) -> Result<()> {
-    let mut command = enclosed(&programs()?.join("clients-peer"), &std::env::current_exe()?);
+    let mut command = enclosed(&programs()?.join("e2e-peer"), &std::env::current_exe()?);
     command.args(["--inside", column.name(), client.name]).env("CLIENTS_TREE", &args.tree);
+    if let Some(guest) = &args.guest {
+        command.env(testkit::guest::IMAGE, guest);
+    }
     for only in &args.only {
         command.args(["--only", only]);
     }

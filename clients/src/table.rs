@@ -54,7 +54,10 @@ impl Table {
     }
 
     /// Everything's name once, in order.
-    fn unique<'a>(&'a self, of: impl Fn(&'a (Column, &'static str, Step)) -> &'a str) -> Vec<&'a str> {
+    fn unique<'a>(
+        &'a self,
+        of: impl Fn(&'a (Column, &'static str, Step)) -> &'a str,
+    ) -> Vec<&'a str> {
         let mut names = Vec::new();
         for name in self.cells.iter().map(of) {
             if !names.contains(&name) {
@@ -128,7 +131,12 @@ mod tests {
         let text = table.to_string();
         assert!(text.contains("x/a: one  failed   -"), "{text}");
         assert!(text.contains("may not be skipped: no reason"), "{text}");
-        assert!(text.ends_with("all, ours: 0 passed, 1 failed, 1 skipped\nall, C: 0 passed, 0 failed, 0 skipped\n"), "{text}");
+        assert!(
+            text.ends_with(
+                "all, ours: 0 passed, 1 failed, 1 skipped\nall, C: 0 passed, 0 failed, 0 skipped\n"
+            ),
+            "{text}"
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Traffic into and out of a client's guest, compared by content.
 
-use crate::inside::Inside;
+use crate::inside::{Inside, LIMIT};
 use anyhow::{Context as _, Result, ensure};
 use std::net::IpAddr;
 use testkit::{Family, Place};
@@ -20,7 +20,9 @@ pub(crate) fn outbound(
 ) -> Result<()> {
     for (name, family) in families {
         let _far = inside.rig.serve(&Place::Far, family.far(), PORT)?;
-        inside.step(&format!("TCP and UDP out, {name}"), || exchange(inside, family.far(), PORT, guest));
+        inside.step(&format!("TCP and UDP out, {name}"), || {
+            exchange(inside, family.far(), PORT, guest)
+        });
     }
     Ok(())
 }
@@ -70,17 +72,24 @@ pub(crate) fn refused(inside: &Inside<'_>, place: &Place, addr: IpAddr, port: u1
     Ok(())
 }
 
+/// Somebody far away answers a ping.
+pub(crate) fn ping(inside: &Inside<'_>, place: &Place, family: Family) -> Result<()> {
+    let addr = family.far().to_string();
+    inside.rig.run(place, LIMIT, &["ping", "-c", "1", "-W", "5", &addr]).map(drop)
+}
+
 /// An address of a link, with the length of its prefix, and the rest of what iproute2 knows of it.
 pub(crate) fn addresses(inside: &Inside<'_>, place: &Place, link: &str) -> Result<Vec<String>> {
     let link = show(inside, place, &["address", "show", "dev", link])?;
-    let all = link.pointer("/0/addr_info").and_then(|all| all.as_array()).context("no addresses")?;
+    let all =
+        link.pointer("/0/addr_info").and_then(|all| all.as_array()).context("no addresses")?;
     let global = all.iter().filter(|one| one["scope"] == "global");
     Ok(global.map(|one| format!("{}/{}", text(&one["local"]), one["prefixlen"])).collect())
 }
 
 /// Something that iproute2 says in JSON.
 pub(crate) fn show(inside: &Inside<'_>, place: &Place, args: &[&str]) -> Result<serde_json::Value> {
-    let text = inside.rig.run(place, crate::inside::LIMIT, &[&["ip", "-j"], args].concat())?;
+    let text = inside.rig.run(place, LIMIT, &[&["ip", "-j"], args].concat())?;
     Ok(serde_json::from_str(&text)?)
 }
 

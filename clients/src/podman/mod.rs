@@ -1,13 +1,29 @@
 //! Rootless Podman.
 
+mod bridge;
+mod build;
+mod options;
 mod plain;
+mod ports;
 
-use crate::check::{Story, required};
+use crate::check::{Story, required, story};
 use crate::inside::Inside;
 use anyhow::{Context as _, Result};
 use testkit::Place;
 
-pub(crate) const STORIES: &[Story] = &[required("default", plain::default)];
+pub(crate) const STORIES: &[Story] = &[
+    required("default", plain::default),
+    required("ports", ports::published),
+    story("specifiers", ports::specifiers),
+    story("pod", ports::pod),
+    story("options", options::options),
+    story("configured", options::configured),
+    story("info", options::info),
+    story("bridge", bridge::bridge),
+    story("forwarder", bridge::forwarder),
+    required("build", build::podman),
+    story("buildah", build::buildah),
+];
 
 /// Makes the image `rig`, unless this user has it.
 pub(crate) fn image(inside: &Inside<'_>) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use super::Container;
 use crate::inside::Inside;
-use crate::traffic::{FAMILIES, PORT, addresses, exchange, gateways, mtu, outbound, refused};
+use crate::traffic::{FAMILIES, PORT, addresses, exchange, gateways, mtu, outbound, ping, refused};
 use anyhow::{Result, ensure};
 use testkit::{Family, Place};
 
@@ -44,9 +44,7 @@ pub(crate) fn default(inside: &Inside<'_>) -> Result<()> {
     });
     outbound(inside, &FAMILIES, &|args| container.peer(args))?;
     for (name, family) in FAMILIES {
-        inside.step(&format!("ping, {name}"), || {
-            container.sh(&format!("ping -c 1 -W 5 {}", family.far())).map(drop)
-        });
+        inside.step(&format!("ping, {name}"), || ping(inside, &place, family));
     }
     inside.step("host.containers.internal", || host_by_name(inside, &container));
     inside.step("the gateway is not the host", || {
@@ -67,7 +65,8 @@ pub(crate) fn default(inside: &Inside<'_>) -> Result<()> {
 
 /// The same addresses and routes as the host's.
 fn link(inside: &Inside<'_>, place: &Place) -> Result<()> {
-    let (host, guest) = (addresses(inside, &Place::Host, "eth0")?, addresses(inside, place, "eth0")?);
+    let (host, guest) =
+        (addresses(inside, &Place::Host, "eth0")?, addresses(inside, place, "eth0")?);
     for address in &host {
         ensure!(guest.contains(address), "host {host:?}, container {guest:?}");
     }
