@@ -103,7 +103,7 @@ fn check(first: &[u8], second: &[u8], run: &Run<'_>) {
     let gso = Gso::Tcp(one.len() as u16);
     let meta = FrameMeta { gso, csum_start: Some(tcp as u16), csum_offset: 16 };
     let mut frames = Vec::new();
-    segment::segments(&mut whole, &meta, |head, data| {
+    segment::segments(&mut whole, &meta, wire::checksum::sum, |head, data| {
         frames.push((masked(head, tcp), seq(head), head[at..at + 2].to_vec(), data.to_vec()));
     });
     let wanted = [(first, one), (second, two)].map(|(frame, payload)| {

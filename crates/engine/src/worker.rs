@@ -21,7 +21,7 @@ use wire::ethernet::MacAddr;
 
 use crate::counters::{Counters, Kind, StatsReport};
 use crate::forward::{Forwarder, Forwarding};
-use crate::guest::{Accepted, Attachment, Capture, GuestLink};
+use crate::guest::{Attachment, Capture, GuestLink};
 use crate::host::{HostOptions, KernelHost};
 use crate::neighbours::Neighbours;
 use crate::token::Token;
@@ -32,6 +32,9 @@ const EVENTS: usize = 64;
 const HYPERVISORS: usize = 64;
 /// Frames read from the tap per wake-up, so that sockets get their turn.
 const BURST: usize = 32;
+/// A tick of the kernel's scheduler, as a rule. Deadlines are about retransmissions and the like: nobody misses
+/// it.
+const TIMER_SLACK: Duration = Duration::from_millis(4);
 
 /// What a worker is made of.
 #[derive(Debug)]
@@ -145,6 +148,7 @@ impl Worker {
     /// # Errors
     /// Those of making descriptors.
     pub fn new(parts: Parts) -> io::Result<Self> {
+        sys::clock::set_timer_slack(TIMER_SLACK);
         let epoll = Epoll::new()?;
         let signals = SignalFd::new()?;
         let watch =
@@ -327,17 +331,17 @@ impl Worker {
     fn on_hypervisor(&mut self) -> Option<ExitReason> {
         for _ in 0..HYPERVISORS {
             let GuestLink::Stream(stream) = &mut self.link else { return None };
-            if stream.has_hung_up() {
+            let newcomer = stream.accept()?;
+            // Looked at only now: who left before that one came is not in its way.
+            while matches!(&self.link, GuestLink::Stream(stream) if stream.has_hung_up()) {
                 let reason = self.take_frames();
                 if reason.is_some() {
                     return reason;
                 }
-                continue;
             }
-            match stream.accept(self.host.epoll()) {
-                Accepted::Hypervisor => self.meet_guest(),
-                Accepted::Discarded => {}
-                Accepted::Nobody => return None,
+            let GuestLink::Stream(stream) = &mut self.link else { return None };
+            if stream.admit(newcomer, self.host.epoll()) {
+                self.meet_guest();
             }
         }
         if let GuestLink::Stream(stream) = &self.link {

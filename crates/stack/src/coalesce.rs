@@ -186,7 +186,7 @@ mod tests {
             let start = if ipv6 { 54 } else { 34 };
             let meta = FrameMeta { gso: Gso::Tcp(size), csum_start: Some(start), csum_offset: 16 };
             let mut frames = Vec::new();
-            segment::segments(&mut whole, &meta, |head, data| frames.push([head, data].concat()));
+            segment::segments(&mut whole, &meta, wire::checksum::sum, |head, data| frames.push([head, data].concat()));
             let [first, rest @ ..] = &frames[..] else { panic!("no frames") };
             let [second, rest @ ..] = rest else { return Ok(()) };
             let mut run = Run::start(first, second).unwrap();

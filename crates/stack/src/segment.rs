@@ -9,13 +9,16 @@ use wire::{FromBytes, checksum, protocol};
 
 use crate::io::{FrameMeta, Gso};
 
+/// A way to sum up what is long: [`checksum::sum`], or one for the processor at hand.
+pub type Sum = fn(&[u8]) -> u64;
+
 /// Completes the transport checksum of a frame, if `meta` says that it is due. A frame to which `meta`
 /// does not apply is left alone.
-pub fn complete_checksum(frame: &mut [u8], meta: &FrameMeta) {
+pub fn complete_checksum(frame: &mut [u8], meta: &FrameMeta, sum: Sum) {
     let Some(start) = meta.csum_start.map(usize::from) else { return };
     let offset = usize::from(meta.csum_offset);
     let Some(transport) = frame.get_mut(start..) else { return };
-    let value = !checksum::fold(checksum::sum(transport));
+    let value = !checksum::fold(sum(transport));
     // Zero means "none" in UDP; in every other protocol both are the same number.
     let value =
         if value == 0 && offset == usize::from(udp::CHECKSUM_OFFSET) { 0xffff } else { value };
@@ -30,10 +33,15 @@ pub fn complete_checksum(frame: &mut [u8], meta: &FrameMeta) {
 ///
 /// The headers of the superframe are made those of each frame in turn. A frame that makes no sense to cut
 /// (no IP, headers that do not fit) is dropped.
-pub fn segments(frame: &mut [u8], meta: &FrameMeta, mut send: impl FnMut(&[u8], &[u8])) -> usize {
+pub fn segments(
+    frame: &mut [u8],
+    meta: &FrameMeta,
+    sum: Sum,
+    mut send: impl FnMut(&[u8], &[u8]),
+) -> usize {
     let (size, transport) = match meta.gso {
         Gso::None => {
-            complete_checksum(frame, meta);
+            complete_checksum(frame, meta, sum);
             send(frame, &[]);
             return 1;
         }
@@ -50,7 +58,7 @@ pub fn segments(frame: &mut [u8], meta: &FrameMeta, mut send: impl FnMut(&[u8], 
         let from = index * size;
         let data = payload.get(from..payload.len().min(from + size)).unwrap_or_default();
         let place = Place { first: index == 0, last: index + 1 == count, offset: from };
-        if cut.write_headers(headers, data, place).is_none() {
+        if cut.write_headers(headers, (data, sum(data)), place).is_none() {
             return index;
         }
         send(headers, data);
@@ -117,8 +125,13 @@ impl Cut {
         Some(Self { ipv4, protocol, transport, payload, pseudo, id, seq, flags })
     }
 
-    /// Makes the headers those of the segment with payload `data`.
-    fn write_headers(&mut self, headers: &mut [u8], data: &[u8], place: Place) -> Option<()> {
+    /// Makes the headers those of the segment with payload `data`, whose sum is `sum`.
+    fn write_headers(
+        &mut self,
+        headers: &mut [u8],
+        (data, sum): (&[u8], u64),
+        place: Place,
+    ) -> Option<()> {
         let (link, transport) = headers.split_at_mut_checked(self.transport)?;
         let packet = link.get_mut(ethernet::HEADER_LEN..)?;
         let len = transport.len() + data.len();
@@ -154,7 +167,7 @@ impl Cut {
         }
         let pseudo = self.pseudo + u64::try_from(len).ok()?;
         // Transport headers have an even length: the payload's sum just adds to theirs.
-        let pseudo = pseudo + checksum::sum(data);
+        let pseudo = pseudo + sum;
         let value = checksum::transport_checksum(pseudo, self.protocol, transport);
         if self.protocol == protocol::TCP {
             TcpHeader::mut_from_prefix(transport).ok()?.0.checksum.set(value);

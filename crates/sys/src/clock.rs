@@ -1,5 +1,6 @@
 //! Clocks.
 
+use std::num::NonZeroU64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::event::{Timespec, poll};
@@ -28,6 +29,18 @@ pub fn pause(duration: Duration) {
     let _ = poll(&mut [], Some(&timeout));
 }
 
+/// Lets this thread, and those it makes, sleep for so much longer than they ask to (`PR_SET_TIMERSLACK`).
+///
+/// The timer of the processor is set for the last moment at which a sleep may end, and that only if nothing
+/// ends before. With a slack of a scheduler's tick or more, short timeouts that hardly ever expire do not
+/// touch it, which a virtual machine pays for with an exit to its hypervisor each time.
+pub fn set_timer_slack(slack: Duration) {
+    let nanos = u64::try_from(slack.as_nanos()).unwrap_or(u64::MAX);
+    if let Err(error) = rustix::thread::set_current_timer_slack(NonZeroU64::new(nanos)) {
+        log::debug!("PR_SET_TIMERSLACK: {error}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,5 +51,18 @@ mod tests {
         pause(Duration::from_millis(2));
         let passed = monotonic_nanos() - start;
         assert!((2_000_000..10_000_000_000).contains(&passed), "{passed}");
+    }
+
+    #[test]
+    fn slack_is_of_the_thread() {
+        let slack = || rustix::thread::current_timer_slack().unwrap();
+        let before = slack();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                set_timer_slack(Duration::from_millis(4));
+                assert_eq!(slack(), 4_000_000);
+            });
+        });
+        assert_eq!(slack(), before);
     }
 }

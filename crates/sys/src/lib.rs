@@ -1,6 +1,7 @@
 //! Safe names for system calls.
 
 pub mod clock;
+pub mod cpu;
 pub mod daemon;
 pub mod diag;
 pub mod epoll;

@@ -1,7 +1,7 @@
 //! Tap interfaces (`/dev/net/tun`), with what they can take off our hands.
 
 use std::ffi::OsStr;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -111,6 +111,21 @@ impl Tap {
         Ok(Self { file: self.file.try_clone()?, name: self.name, offload: self.offload })
     }
 
+    /// From now on, the kernel hands over complete frames only (`TUNSETOFFLOAD`). The virtio header stays where
+    /// it is, and so does what may be written.
+    ///
+    /// # Errors
+    /// `EINVAL` if the interface has no virtio header.
+    pub fn refuse_offload(&self) -> io::Result<()> {
+        // SAFETY: TUNSETOFFLOAD takes its argument by value.
+        match unsafe {
+            libc::ioctl(self.file.as_raw_fd(), libc::TUNSETOFFLOAD as _, libc::c_ulong::from(0u8))
+        } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    }
+
     /// Lets the interface live on without descriptors, until its network namespace goes
     /// (`TUNSETPERSIST`). Removing it with the last descriptor takes tens of milliseconds, removing a
     /// namespace is nobody's wait.
@@ -133,6 +148,14 @@ impl Tap {
     /// Would-block if there is none; `EBADFD` if the interface was removed.
     pub fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
         Ok(rustix::io::read(&self.file, buf)?)
+    }
+
+    /// As [`Tap::read`], into several pieces.
+    ///
+    /// # Errors
+    /// As [`Tap::read`].
+    pub fn read_vectored(&self, pieces: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        Ok(rustix::io::readv(&self.file, pieces)?)
     }
 
     /// Writes one frame, with its virtio header if there is [`Offload`].

@@ -36,18 +36,22 @@ impl Incoming {
         self.end = (self.end + len).min(self.buffer.len());
     }
 
-    /// The next whole frame, if there is one.
+    /// The whole frame behind the first `at` bytes, if there is one, and how many bytes there are before the one
+    /// behind it.
     ///
     /// # Errors
     /// If the length is none of [`LENGTHS`]: from there on, nothing in the stream makes sense.
-    pub(crate) fn frame(&mut self) -> Result<Option<&[u8]>> {
-        let bytes = self.buffer.get(self.start..self.end).unwrap_or_default();
+    pub(crate) fn frame(&self, at: usize) -> Result<Option<(&[u8], usize)>> {
+        let bytes = self.buffer.get(self.start + at..self.end).unwrap_or_default();
         let Some((head, rest)) = bytes.split_first_chunk::<HEAD>() else { return Ok(None) };
         let len = usize::try_from(u32::from_be_bytes(*head))?;
         ensure!(LENGTHS.contains(&len), "the stream announces a frame of {len} bytes");
-        let Some(frame) = rest.get(..len) else { return Ok(None) };
-        self.start += HEAD + len;
-        Ok(Some(frame))
+        Ok(rest.get(..len).map(|frame| (frame, at + HEAD + len)))
+    }
+
+    /// Notes that the first `len` bytes are done with.
+    pub(crate) fn taken(&mut self, len: usize) {
+        self.start = (self.start + len).min(self.end);
     }
 
     /// Bytes of a frame that is not whole yet.
@@ -120,10 +124,12 @@ mod tests {
     fn feed(incoming: &mut Incoming, bytes: &[u8]) -> Vec<Vec<u8>> {
         incoming.room()[..bytes.len()].copy_from_slice(bytes);
         incoming.put(bytes.len());
-        let mut frames = Vec::new();
-        while let Some(frame) = incoming.frame().unwrap() {
+        let (mut frames, mut at) = (Vec::new(), 0);
+        while let Some((frame, next)) = incoming.frame(at).unwrap() {
             frames.push(frame.to_vec());
+            at = next;
         }
+        incoming.taken(at);
         frames
     }
 
@@ -168,9 +174,9 @@ mod tests {
             let mut incoming = Incoming::new();
             incoming.room()[..4].copy_from_slice(&len.to_be_bytes());
             incoming.put(3);
-            assert_eq!(incoming.frame().unwrap(), None);
+            assert_eq!(incoming.frame(0).unwrap(), None);
             incoming.put(1);
-            assert_eq!(incoming.frame().is_err(), wrong, "{len}");
+            assert_eq!(incoming.frame(0).is_err(), wrong, "{len}");
         }
     }
 

@@ -7,6 +7,5 @@ mod tun;
 
 pub use link::{Attachment, GuestLink};
 pub use pcap::Capture;
-pub(crate) use stream::Accepted;
 pub use stream::{Hypervisor, StreamLink};
 pub use tun::{FrameIn, TapLink};

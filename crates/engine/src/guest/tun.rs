@@ -144,7 +144,7 @@ impl TapLink {
     fn send_whole(&mut self, start: usize, end: usize, meta: &FrameMeta) -> Option<bool> {
         let frame = self.slot.get_mut(start..end)?;
         let from = if self.tap.offload() == Offload::None {
-            segment::complete_checksum(frame, meta);
+            segment::complete_checksum(frame, meta, sys::cpu::checksum_sum);
             start
         } else {
             let header = vnet_header(frame, meta);
@@ -168,17 +168,22 @@ impl TapLink {
         let plain = VnetHdr::PLAIN;
         let with_header = tap.offload() != Offload::None;
         let mut all = true;
-        segment::segments(slot.get_mut(start..end)?, meta, |headers, data| {
-            let virtio = if with_header { plain.as_bytes() } else { &[] };
-            let missing = MIN_FRAME_LEN.saturating_sub(headers.len() + data.len());
-            let padding = PADDING.get(..missing).unwrap_or_default();
-            let slices = [virtio, headers, data, padding].map(IoSlice::new);
-            let sent = outcome(tap.write_vectored(&slices), failure);
-            if let Some(capture) = capture.as_mut().filter(|_| sent) {
-                capture.record_pieces([headers, data, padding]);
-            }
-            all &= sent;
-        });
+        segment::segments(
+            slot.get_mut(start..end)?,
+            meta,
+            sys::cpu::checksum_sum,
+            |headers, data| {
+                let virtio = if with_header { plain.as_bytes() } else { &[] };
+                let missing = MIN_FRAME_LEN.saturating_sub(headers.len() + data.len());
+                let padding = PADDING.get(..missing).unwrap_or_default();
+                let slices = [virtio, headers, data, padding].map(IoSlice::new);
+                let sent = outcome(tap.write_vectored(&slices), failure);
+                if let Some(capture) = capture.as_mut().filter(|_| sent) {
+                    capture.record_pieces([headers, data, padding]);
+                }
+                all &= sent;
+            },
+        );
         Some(all)
     }
 }

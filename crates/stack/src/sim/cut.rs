@@ -142,7 +142,7 @@ mod tests {
             let meta = FrameMeta { gso, csum_start: Some(l4 as u16), csum_offset: 16 };
             let (mut ours, mut theirs) = (Vec::new(), Vec::new());
             cut(&frame, meta, |piece| ours.push(piece.to_vec())).unwrap();
-            segment::segments(&mut frame, &meta, |headers, data| {
+            segment::segments(&mut frame, &meta, checksum::sum, |headers, data| {
                 theirs.push([headers, data].concat());
             });
             assert_eq!(ours.len(), len.div_ceil(usize::from(size)));

@@ -248,14 +248,14 @@ impl Guest for Link {
         let mut pieces = Vec::new();
         match self.plan.cutting {
             Cutting::Whole => {
-                segment::complete_checksum(frame, &meta);
+                segment::complete_checksum(frame, &meta, wire::checksum::sum);
                 let mut buffer = self.buffer();
                 buffer.clear();
                 buffer.extend_from_slice(frame);
                 self.depart(buffer, meta.gso);
             }
             Cutting::BySegment => {
-                segment::segments(frame, &meta, |headers, data| {
+                segment::segments(frame, &meta, wire::checksum::sum, |headers, data| {
                     pieces.push([headers, data].concat());
                 });
             }

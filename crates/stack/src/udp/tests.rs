@@ -45,7 +45,7 @@ fn read(frame: &[u8]) -> (String, String, u8, u8, Vec<u8>) {
 fn datagrams(frames: Vec<(Vec<u8>, FrameMeta)>) -> Vec<Vec<u8>> {
     let mut out = Vec::new();
     for (mut frame, meta) in frames {
-        segment::segments(&mut frame, &meta, |headers, data| {
+        segment::segments(&mut frame, &meta, wire::checksum::sum, |headers, data| {
             out.push(read(&[headers, data].concat()).4);
         });
     }
@@ -70,7 +70,7 @@ fn there_and_back() {
         rig.readable(&socket);
         let [(mut frame, meta)] = <[_; 1]>::try_from(rig.frames()).unwrap();
         assert_eq!(meta.gso, Gso::None);
-        segment::complete_checksum(&mut frame, &meta);
+        segment::complete_checksum(&mut frame, &meta, wire::checksum::sum);
         let expected = (peer.to_owned(), guest.to_owned(), 57, 0xb8, b"answer".to_vec());
         assert_eq!(read(&frame), expected);
         rig.frame(&udp_frame(guest, peer, b"more"));
@@ -87,7 +87,7 @@ fn mapped_addresses_come_back_as_the_guest_knows_them() {
     socket.borrow_mut().incoming.push_back((b"a".to_vec(), 1));
     rig.readable(&socket);
     let (mut frame, meta) = rig.frames().remove(0);
-    segment::complete_checksum(&mut frame, &meta);
+    segment::complete_checksum(&mut frame, &meta, wire::checksum::sum);
     assert_eq!(read(&frame).0, "192.0.2.2:53");
 }
 
@@ -527,7 +527,7 @@ fn a_group_is_told_and_has_no_flow() {
 /// The only frame, with its checksum completed.
 fn read_whole(frames: Vec<(Vec<u8>, FrameMeta)>) -> (String, String, u8, u8, Vec<u8>) {
     let (mut frame, meta) = frames.into_iter().next().unwrap();
-    segment::complete_checksum(&mut frame, &meta);
+    segment::complete_checksum(&mut frame, &meta, wire::checksum::sum);
     read(&frame)
 }
 

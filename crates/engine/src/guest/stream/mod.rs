@@ -38,17 +38,6 @@ pub enum Hypervisor {
     Connected(UnixStream),
 }
 
-/// What became of those who want to connect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Accepted {
-    /// One of them is the hypervisor now.
-    Hypervisor,
-    /// One of them was sent away; there may be others.
-    Discarded,
-    /// There is none.
-    Nobody,
-}
-
 /// The link to a guest whose hypervisor is at the other end of a stream socket.
 ///
 /// What was sent is never lost and never reordered: what the socket does not take is kept, and until that is
@@ -137,12 +126,39 @@ impl StreamLink {
         self.client.as_ref().is_some_and(unix::has_hung_up)
     }
 
-    /// Takes the next one who wants to connect, and sends it away if there is a hypervisor.
-    pub(crate) fn accept(&mut self, epoll: &Epoll) -> Accepted {
+    /// The next one who wants to connect.
+    pub(crate) fn accept(&mut self) -> Option<UnixStream> {
+        let listener = self.listener.as_ref()?;
         self.spare.release();
-        let accepted = self.accept_one(epoll);
+        let client = loop {
+            match listener.accept() {
+                Ok((client, _)) => break Some(client),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    if error.kind() != ErrorKind::WouldBlock {
+                        log::warn!("Couldn't accept connection: {}", sys::reason(&error));
+                    }
+                    break None;
+                }
+            }
+        };
         self.spare.regain();
-        accepted
+        client
+    }
+
+    /// Serves who wants to connect, or sends it away if there is a hypervisor. `true`: it is the hypervisor now.
+    pub(crate) fn admit(&mut self, client: UnixStream, epoll: &Epoll) -> bool {
+        let pid = unix::peer_pid(&client).unwrap_or_default();
+        if self.client.is_some() {
+            log::info!("discarding connection from PID {pid}");
+            return false;
+        }
+        log::info!("accepted connection from PID {pid}");
+        let served = self.serve(client, epoll);
+        if let Err(error) = &served {
+            log::warn!("Couldn't watch connection: {}", sys::reason(error));
+        }
+        served.is_ok()
     }
 
     /// Asks to be told once more of those who want to connect.
@@ -151,35 +167,6 @@ impl StreamLink {
         let again = epoll.modify(listener, Token::StreamListener.to_cookie(), Interest::Edges);
         if let Err(error) = again {
             log::error!("epoll: {error}");
-        }
-    }
-
-    fn accept_one(&mut self, epoll: &Epoll) -> Accepted {
-        let Some(listener) = &self.listener else { return Accepted::Nobody };
-        let client = loop {
-            match listener.accept() {
-                Ok((client, _)) => break client,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    if error.kind() != ErrorKind::WouldBlock {
-                        log::warn!("Couldn't accept connection: {}", sys::reason(&error));
-                    }
-                    return Accepted::Nobody;
-                }
-            }
-        };
-        let pid = unix::peer_pid(&client).unwrap_or_default();
-        if self.client.is_some() {
-            log::info!("discarding connection from PID {pid}");
-            return Accepted::Discarded;
-        }
-        log::info!("accepted connection from PID {pid}");
-        match self.serve(client, epoll) {
-            Ok(()) => Accepted::Hypervisor,
-            Err(error) => {
-                log::warn!("Couldn't watch connection: {}", sys::reason(&error));
-                Accepted::Discarded
-            }
         }
     }
 

@@ -124,7 +124,7 @@ impl Outbound {
     ) -> Option<usize> {
         let padded = end.max(start + MIN_FRAME_LEN);
         self.slots.get_mut(end..padded)?.fill(0);
-        segment::complete_checksum(self.slots.get_mut(start..end)?, meta);
+        segment::complete_checksum(self.slots.get_mut(start..end)?, meta, sys::cpu::checksum_sum);
         if let Some(capture) = capture {
             capture.record(self.slots.get(start..padded)?, None);
         }
@@ -146,7 +146,7 @@ impl Outbound {
         let frame = slots.get_mut(start..end)?;
         let mut at = None;
         let len = frame.len();
-        segment::segments(frame, meta, |head, data| {
+        segment::segments(frame, meta, sys::cpu::checksum_sum, |head, data| {
             // The first payload begins where the headers end.
             let from = at.unwrap_or(start + head.len());
             at = Some(from + data.len());
