@@ -128,6 +128,12 @@ impl<'r> Inside<'r> {
         step.verdict
     }
 
+    /// A process whose name begins with `program` lives: what has ended too early ends no worse at the end.
+    pub(crate) fn lives(&self, program: &str) -> Result<()> {
+        ensure!(!processes(program).is_empty(), "{program} has ended before it should");
+        Ok(())
+    }
+
     /// Waits until no process of the rig has a name that begins with `program`.
     pub(crate) fn until_no(&self, program: &str) -> Result<()> {
         until(&format!("the end of {program}"), GONE, || processes(program).is_empty())

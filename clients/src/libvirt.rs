@@ -92,6 +92,7 @@ fn user(inside: &Inside<'_>) -> Result<()> {
         smoke(inside, &mut guest, &vm::SMOKE[2..]);
     }
     inside.step("passt ends with the domain", || {
+        inside.lives("passt")?;
         virsh(inside, "destroy lv-user")?;
         inside.until_no("passt")?;
         inside.until_no("qemu-system")
@@ -143,6 +144,7 @@ fn full(inside: &Inside<'_>) -> Result<()> {
         Ok(())
     });
     inside.step("passt ends when the guest is switched off", || {
+        inside.lives("passt")?;
         let _ = guest.outcome("poweroff -f", LIMIT);
         inside.until_no("qemu-system")?;
         inside.until_no("passt")

@@ -24,6 +24,7 @@ fn machine<'r>(inside: &Inside<'r>) -> Result<Machine<'r>> {
 
 /// Ends QEMU; passt has to end with it.
 fn end(inside: &Inside<'_>, guest: Guest) -> Result<()> {
+    inside.lives("passt")?;
     guest.quit()?;
     inside.until_no("passt")
 }

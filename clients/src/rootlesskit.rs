@@ -83,6 +83,7 @@ impl<'i, 'r> Kit<'i, 'r> {
 
     /// Ends the command; RootlessKit and pasta have to end.
     fn end(mut self) -> Result<()> {
+        self.inside.lives("pasta")?;
         self.proc.close_stdin();
         let outcome = self.proc.finish(LIMIT)?;
         ensure!(outcome.status.success(), "{outcome:?}");
@@ -291,6 +292,7 @@ fn pesto(inside: &Inside<'_>) -> Result<()> {
         Ok(())
     });
     inside.step("pasta ends with the namespace", || {
+        inside.lives("pasta")?;
         holder.close_stdin();
         holder.finish(LIMIT)?;
         inside.until_no("pasta")

@@ -54,8 +54,11 @@ pub(crate) fn provide(dir: &Path) -> Result<PathBuf> {
     fs::create_dir_all(dir)?;
     let dir = dir.canonicalize()?;
     let _ = fs::remove_file(&made_of);
-    let mut command = Command::new("sh");
-    command.args(["-c", SCRIPT, "tree.sh"]).arg(&dir).args(PACKAGES);
+    // Mounts and processes of an attempt that is broken off go with these namespaces.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]);
+    command.args(["--mount-proc", "--propagation", "private", "--", "sh", "-c", SCRIPT, "tree.sh"]);
+    command.arg(&dir).args(PACKAGES);
     Proc::run(command, LIMIT)?.ok("making the tree")?;
     fs::write(made_of, recipe)?;
     Ok(root)

@@ -83,6 +83,7 @@ impl<'i, 'r> Container<'i, 'r> {
     /// Ends and removes the container; pasta has to end by itself.
     pub(crate) fn remove(self) -> Result<()> {
         let name = &self.name;
+        self.inside.lives("pasta")?;
         self.inside.sh(&format!("podman rm --force --time 0 {name}"))?;
         self.inside.until_no("pasta")
     }
