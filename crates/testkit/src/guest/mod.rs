@@ -294,7 +294,8 @@ impl Guest {
     pub fn start(&mut self, command: &str) -> Result<Job> {
         let job = Job(format!("/tmp/job-{}", self.requests));
         let at = &job.0;
-        self.run(&format!("({{ {command}; }} > {at} 2>&1; echo $? > {at}.status) &"))?;
+        // The file is there before anybody looks into it.
+        self.run(&format!(": > {at}; ({{ {command}; }} > {at} 2>&1; echo $? > {at}.status) &"))?;
         Ok(job)
     }
 
