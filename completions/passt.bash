@@ -35,7 +35,7 @@ _passt() {
         -u|--udp-ports) mapfile -t COMPREPLY < <(compgen -W 'none all auto' -- "$cur"); return ;;
     esac
     if [[ $cur == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W '-d --debug --trace --stats -q --quiet -f --foreground -e --stderr --runas -c --conf-path -h --help --version -p --pcap -P --pid -s --socket --socket-path --print-capabilities --repair-path -F --fd -1 --one-off -m --mtu -a --address -n --netmask -M --mac-addr -g --gateway -i --interface -o --outbound --outbound-if4 --outbound-if6 --map-host-loopback --no-map-gw --map-guest-addr -4 --ipv4-only -6 --ipv6-only -D --dns --dns-forward --dns-host -S --search --no-dhcp-dns --no-dhcp-search -H --hostname --fqdn --no-tcp --no-udp --no-icmp --no-dhcp --no-dhcpv6 --no-ndp --no-ra -t --tcp-ports -u --udp-ports --freebind --no-splice' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W '-d --debug --trace --stats -q --quiet -f --foreground -e --stderr --runas -c --conf-path -h --help --version -p --pcap -P --pid --chroot-fallback -s --socket --socket-path --print-capabilities --repair-path -F --fd -1 --one-off -m --mtu -a --address -n --netmask -M --mac-addr -g --gateway -i --interface -o --outbound --outbound-if4 --outbound-if6 --map-host-loopback --no-map-gw --map-guest-addr -4 --ipv4-only -6 --ipv6-only -D --dns --dns-forward --dns-host -S --search --no-dhcp-dns --no-dhcp-search -H --hostname --fqdn --no-tcp --no-udp --no-icmp --no-dhcp --no-dhcpv6 --no-ndp --no-ra -t --tcp-ports -u --udp-ports --freebind --no-splice' -- "$cur")
     else
         mapfile -t COMPREPLY < <(compgen -W '' -- "$cur")
     fi

@@ -221,7 +221,6 @@ fn unavailable(case: &Case<'_>) -> Result<()> {
         ("-f -l /tmp/log --log-size 100", "-l"),
         ("-f --log-file /tmp/log", "--log-file"),
         ("-f --log-size 100000", "--log-size"),
-        ("-f --chroot-fallback", "--chroot-fallback"),
         ("-f --vhost-user", "--vhost-user"),
         ("-f --migrate-exit", "--migrate-exit"),
         ("-f --migrate-no-linger", "--migrate-no-linger"),

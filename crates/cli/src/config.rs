@@ -119,6 +119,8 @@ pub struct Run {
     pub quit_with_namespace: bool,
     /// User to change to, if one was named.
     pub run_as: Option<User>,
+    /// `chroot(2)` will do where `pivot_root(2)` cannot be had.
+    pub chroot_fallback: bool,
     /// Host name in the namespace of a command, if one was given.
     pub hostname: Option<String>,
     /// MAC address to give the interface in the namespace.
@@ -171,6 +173,7 @@ impl Run {
             one_off: said.one_off || said.fd.is_some(),
             quit_with_namespace: !spawns && !said.no_netns_quit,
             run_as: said.runas,
+            chroot_fallback: said.chroot_fallback,
             hostname: said.hostname.clone(),
             ns_mac: said.ns_mac,
             foreground: said.foreground || spawns,

@@ -121,6 +121,8 @@ pub struct Said {
     pub stats: Option<u64>,
     /// `--runas`.
     pub runas: Option<User>,
+    /// `--chroot-fallback`.
+    pub chroot_fallback: bool,
     /// `-p`.
     pub pcap: Option<PathBuf>,
     /// `-P`.

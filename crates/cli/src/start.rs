@@ -8,6 +8,7 @@ mod capabilities;
 pub mod drop;
 mod entry;
 mod guest;
+mod identity;
 mod ports;
 mod settings;
 mod socket;
@@ -24,7 +25,7 @@ use anyhow::{Result, anyhow};
 use engine::{EVENT_KINDS, ExitReason, HostOptions, Neighbours, Parts, StatsReport, Worker};
 use stack::flow::Secret;
 use sys::daemon::{self, Forked, Parent, PidFile};
-use sys::privileges::{self, Identity};
+use sys::privileges;
 use sys::process::{Child, Inherited};
 use sys::socket::Device;
 
@@ -32,6 +33,8 @@ use crate::config::{Forwarding, Network, Run, Target};
 use crate::discover::{self, Discovery, Template};
 use crate::said::{Mode, Said};
 use crate::{log as sink, report};
+
+use self::drop::{Plan, Sandbox, When};
 
 pub use self::entry::main;
 use self::guest::{Guest, Handed};
@@ -50,7 +53,7 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
     sink::start(run.level);
 
     // The host's network, and the one the guest will see.
-    let identity = identity_to_assume(&run)?;
+    let identity = identity::to_assume(&run)?;
     let discovery =
         if forwarding.splice_only { Discovery::default() } else { discover::discover(said)? };
     let mut network = Network::new(mode, said, &discovery.host, duid_time());
@@ -77,6 +80,16 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
         log::info!("{line}");
     }
 
+    let settings = settings::read(random.seed);
+    let mut sandbox = Sandbox::new(Plan {
+        mode,
+        identity,
+        moved: guest.moved,
+        background: !run.foreground,
+        chroot_fallback: run.chroot_fallback,
+        looked_at: run.foreground && matches!(run.target, Target::Descriptor(_)),
+    });
+    sandbox.take(When::BeforeFork)?;
     let (background, pid_file) = if run.foreground {
         (None, pid_file)
     } else {
@@ -89,26 +102,19 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
         }
     };
 
+    // No path leads anywhere from here on.
+    sandbox.take(When::Alone)?;
+
     // After the last fork: it takes no threads along. Nothing further down needs a privilege.
     let scopes = (outside_scope, guest.index);
     let listening = (outside, guest.inside);
-    let ports = ports::together(forwarding, listening, scopes, guest.namespace, identity)?;
-    let stages = match mode {
-        Mode::Passt => &drop::PASST[..],
-        Mode::Pasta => &drop::PASTA[..],
-    };
-    let looked_at = run.foreground && matches!(run.target, Target::Descriptor(_));
-    for stage in stages.iter().filter(|stage| !(looked_at && **stage == drop::Stage::Dumping)) {
-        fail(stage.failure(), stage.take(identity))?;
-    }
-    if looked_at {
-        fail(drop::Stage::Dumping.failure(), drop::forbid_dumping_later())?;
-    }
+    let ports = ports::together(forwarding, listening, scopes, guest.namespace, &sandbox)?;
+    sandbox.take(When::EachThread)?;
+    log::debug!("Sandbox: {}", sandbox.layers());
 
     // What watches signals and descriptors watches those of its process.
     let release = guest.command.as_mut().and_then(Child::take_release);
     let host = host_options(&network);
-    let settings = settings::read(random.seed);
     let (guest_mac, link_local_seen) = (guest.mac, guest.link_local);
     let worker = Worker::new(Parts {
         mtu: network.stack.mtu.or(guest.mtu).unwrap_or(u16::MAX),
@@ -123,6 +129,7 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
         child: guest.command,
         neighbours,
         stats: run.stats.map(statistics),
+        later: sandbox.later(),
     });
     let worker = fail("Couldn't set up event loop", worker)?;
     write_pid(pid_file, std::process::id());
@@ -157,25 +164,6 @@ fn tell_choices(discovery: &Discovery, network: &Network) {
     for note in &network.notes {
         log::log!(note.level, "{}", note.text);
     }
-}
-
-/// Whom to change to, if we are not to stay who we are. Root of the machine is never to stay.
-fn identity_to_assume(run: &Run) -> Result<Option<Identity>> {
-    let current = Identity::current();
-    let wanted = match run.run_as {
-        Some(user) => Identity { uid: user.uid, gid: user.gid },
-        None if current.uid == 0 => {
-            let initial = privileges::in_initial_user_namespace();
-            if fail("Couldn't read /proc/self/uid_map", initial)? {
-                log::info!("Started as root, will change to nobody.");
-                privileges::nobody()
-            } else {
-                current
-            }
-        }
-        None => current,
-    };
-    Ok((wanted != current).then_some(wanted))
 }
 
 fn open_pid_file(path: &Path) -> Result<PidFile> {

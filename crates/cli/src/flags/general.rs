@@ -149,7 +149,16 @@ pub(super) const FLAGS: &[Flag] = &[
         }),
         ..BASE
     },
-    Flag { long: "chroot-fallback", help: "Allow chroot where pivot_root is refused", ..BASE },
+    Flag {
+        long: "chroot-fallback",
+        help: "Allow chroot where pivot_root is refused",
+        man: "The root directory is exchanged for an empty one. Where that cannot be done (the first file \
+              system of a machine, an initramfs, cannot be left), the start fails, unless this option \
+              allows to change into the empty directory instead. That is weaker: the former root stays \
+              mounted beneath.",
+        action: Action::Switch(|said| said.chroot_fallback = true),
+        ..BASE
+    },
     Flag {
         long: "socket",
         aliases: &["socket-path"],

@@ -30,6 +30,7 @@ pub fn main() -> ExitCode {
 
 fn program(argv0: &str, args: impl Iterator<Item = OsString>) -> anyhow::Result<u8> {
     crate::log::start(log::LevelFilter::Info);
+    super::fail("Couldn't drop capabilities", super::drop::at_the_start())?;
     let Some(mode) = Mode::from_argv0(argv0) else {
         anyhow::bail!("Cannot tell what to be from the name {argv0}: call me passt or pasta");
     };

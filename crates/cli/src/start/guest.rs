@@ -70,6 +70,8 @@ pub(super) struct Guest {
     pub(super) ipv4: bool,
     /// It can have IPv6.
     pub(super) ipv6: bool,
+    /// We have left our user namespace for the guest's.
+    pub(super) moved: bool,
     /// Its network namespace, if we can enter it.
     pub(super) namespace: Option<OwnedFd>,
     /// What listens there.
@@ -127,7 +129,7 @@ impl Guest {
         (network, discovery): (&Network, &Discovery),
         forwarding: &Forwarding,
     ) -> Result<Self> {
-        let Entered { network: namespace, command } = entered;
+        let Entered { network: namespace, command, moved } = entered;
         let visit = netns::in_network(namespace.as_fd(), || {
             let interface = if forwarding.splice_only {
                 configure_ns::bring_up_loopback()?;
@@ -159,7 +161,8 @@ impl Guest {
             },
             None => Self::new(Attachment::None),
         };
-        Ok(Self { namespace: Some(namespace), inside, command, watch, last_tap, ..link })
+        let namespace = Some(namespace);
+        Ok(Self { namespace, inside, command, watch, last_tap, moved, ..link })
     }
 
     fn new(attachment: Attachment) -> Self {
@@ -171,6 +174,7 @@ impl Guest {
             link_local: None,
             ipv4: true,
             ipv6: true,
+            moved: false,
             namespace: None,
             inside: ports::Inside::default(),
             command: None,
