@@ -131,7 +131,7 @@ fn is_pasta(pid: u32, with_ports: bool) -> Result<()> {
 /// Whether there is something to look at.
 fn available() -> bool {
     if !AVAILABLE {
-        println!("system calls are not filtered on this architecture");
+        eprintln!("system calls are not filtered on this architecture");
     }
     AVAILABLE
 }

@@ -85,6 +85,7 @@ pub(super) const FCNTL: Call = call!(
     SYS_fcntl,
     "answering a datagram from a listening socket; --log-file: rotation",
     Argument::is(1, libc::F_DUPFD_CLOEXEC as u32);
+    SET_CLOEXEC, Argument::is(2, libc::FD_CLOEXEC as u32);
     Argument::is(1, libc::F_GETFL as u32);
     Argument::is(1, libc::F_SETFL as u32);
     Argument::is(1, CHECK)
@@ -94,6 +95,7 @@ pub(super) const FCNTL_PIPES: Call = call!(
     SYS_fcntl,
     "answering a datagram from a listening socket; --log-file: rotation; pasta: the size of a pipe",
     Argument::is(1, libc::F_DUPFD_CLOEXEC as u32);
+    SET_CLOEXEC, Argument::is(2, libc::FD_CLOEXEC as u32);
     Argument::is(1, libc::F_GETFL as u32);
     Argument::is(1, libc::F_SETFL as u32);
     Argument::is(1, libc::F_SETPIPE_SZ as u32);
@@ -108,6 +110,8 @@ pub(super) const FCNTL_LOG: Call = call!(
     Argument::is(1, libc::F_SETFL as u32);
     Argument::is(1, CHECK)
 );
+/// musl asks for it once more where it has duplicated a descriptor.
+const SET_CLOEXEC: Argument = Argument::is(1, libc::F_SETFD as u32);
 #[cfg(debug_assertions)]
 pub(super) const FCNTL_CHECK: Call =
     call!(SYS_fcntl, super::OF_DEBUG_BUILDS, Argument::is(1, CHECK));
