@@ -158,7 +158,8 @@ mod tests {
 
         /// What the copy does with its filter.
         const ATTEMPT: &str = "SYS_SECCOMP_ATTEMPT";
-        let attempts: [(&str, fn() -> bool); 4] = [
+        type Attempt = (&'static str, fn() -> bool);
+        let attempts: [Attempt; 4] = [
             ("allowed", || {
                 let socket = Unbound::new(Kind::Udp, false);
                 socket.is_ok() && vec![1_u8; 1 << 22].iter().all(|byte| *byte == 1)
