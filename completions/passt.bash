@@ -7,10 +7,13 @@ _passt() {
     [[ $prev == = && COMP_CWORD -gt 2 ]] && prev=${COMP_WORDS[COMP_CWORD-2]}
     case $prev in
         --stats) :; return ;;
+        -l|--log-file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        --log-size) :; return ;;
         --runas) :; return ;;
         -c|--conf-path) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         -p|--pcap) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         -P|--pid) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        --ready-fd) :; return ;;
         -s|--socket|--socket-path) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         --repair-path) mapfile -t COMPREPLY < <(compgen -W 'none' -- "$cur"); return ;;
         -F|--fd) :; return ;;
@@ -35,7 +38,7 @@ _passt() {
         -u|--udp-ports) mapfile -t COMPREPLY < <(compgen -W 'none all auto' -- "$cur"); return ;;
     esac
     if [[ $cur == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W '-d --debug --trace --stats -q --quiet -f --foreground -e --stderr --runas -c --conf-path -h --help --version --doctor -p --pcap -P --pid -s --socket --socket-path --print-capabilities --repair-path -F --fd -1 --one-off -m --mtu -a --address -n --netmask -M --mac-addr -g --gateway -i --interface -o --outbound --outbound-if4 --outbound-if6 --map-host-loopback --no-map-gw --map-guest-addr -4 --ipv4-only -6 --ipv6-only -D --dns --dns-forward --dns-host -S --search --no-dhcp-dns --no-dhcp-search -H --hostname --fqdn --no-tcp --no-udp --no-icmp --no-dhcp --no-dhcpv6 --no-ndp --no-ra -t --tcp-ports -u --udp-ports --freebind --no-splice' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W '-d --debug --trace --stats -q --quiet -f --foreground -e --stderr -l --log-file --log-size --runas -c --conf-path -h --help --version --doctor -p --pcap -P --pid --ready-fd --chroot-fallback -s --socket --socket-path --print-capabilities --repair-path -F --fd -1 --one-off -m --mtu -a --address -n --netmask -M --mac-addr -g --gateway -i --interface -o --outbound --outbound-if4 --outbound-if6 --map-host-loopback --no-map-gw --map-guest-addr -4 --ipv4-only -6 --ipv6-only -D --dns --dns-forward --dns-host -S --search --no-dhcp-dns --no-dhcp-search -H --hostname --fqdn --no-tcp --no-udp --no-icmp --no-dhcp --no-dhcpv6 --no-ndp --no-ra -t --tcp-ports -u --udp-ports --freebind --no-splice' -- "$cur")
     else
         mapfile -t COMPREPLY < <(compgen -W '' -- "$cur")
     fi

@@ -8,7 +8,7 @@ _pasta() {
     while ((i < COMP_CWORD)); do
         case ${COMP_WORDS[i]} in
         --) ((i++)); break ;;
-        --stats|--runas|-c|--conf-path|-p|--pcap|-P|--pid|--repair-path|-I|--ns-ifname|--ns-mac-addr|--netns|--userns|-m|--mtu|-a|--address|-n|--netmask|-M|--mac-addr|-g|--gateway|-i|--interface|-o|--outbound|--outbound-if4|--outbound-if6|--map-host-loopback|--map-guest-addr|-D|--dns|--dns-forward|--dns-host|-S|--search|-H|--hostname|--fqdn|-t|--tcp-ports|-u|--udp-ports|-T|--tcp-ns|-U|--udp-ns)
+        --stats|-l|--log-file|--log-size|--runas|-c|--conf-path|-p|--pcap|-P|--pid|--ready-fd|--repair-path|-I|--ns-ifname|--ns-mac-addr|--netns|--userns|-m|--mtu|-a|--address|-n|--netmask|-M|--mac-addr|-g|--gateway|-i|--interface|-o|--outbound|--outbound-if4|--outbound-if6|--map-host-loopback|--map-guest-addr|-D|--dns|--dns-forward|--dns-host|-S|--search|-H|--hostname|--fqdn|-t|--tcp-ports|-u|--udp-ports|-T|--tcp-ns|-U|--udp-ns)
             [[ ${COMP_WORDS[i+1]} == = ]] && ((i++))
             ((i += 2)) ;;
         -*) ((i++)) ;;
@@ -21,10 +21,13 @@ _pasta() {
     fi
     case $prev in
         --stats) :; return ;;
+        -l|--log-file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        --log-size) :; return ;;
         --runas) :; return ;;
         -c|--conf-path) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         -p|--pcap) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         -P|--pid) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        --ready-fd) :; return ;;
         --repair-path) mapfile -t COMPREPLY < <(compgen -W 'none' -- "$cur"); return ;;
         -I|--ns-ifname) :; return ;;
         --ns-mac-addr) :; return ;;
@@ -53,7 +56,7 @@ _pasta() {
         -U|--udp-ns) mapfile -t COMPREPLY < <(compgen -W 'none all auto' -- "$cur"); return ;;
     esac
     if [[ $cur == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W '-d --debug --trace --stats -q --quiet -f --foreground -e --stderr --runas -c --conf-path -h --help --version --doctor -p --pcap -P --pid --print-capabilities --repair-path -I --ns-ifname --ns-mac-addr --netns --userns --netns-only --no-pidns --no-netns-quit --config-net --no-copy-routes --no-copy-addrs -m --mtu -a --address -n --netmask -M --mac-addr -g --gateway -i --interface -o --outbound --outbound-if4 --outbound-if6 --map-host-loopback --no-map-gw --map-guest-addr -4 --ipv4-only -6 --ipv6-only -D --dns --dns-forward --dns-host -S --search --dhcp-dns --dhcp-search -H --hostname --fqdn --no-tcp --no-udp --no-icmp --no-dhcp --no-dhcpv6 --no-ndp --no-ra -t --tcp-ports -u --udp-ports -T --tcp-ns -U --udp-ns --freebind --host-lo-to-ns-lo --no-splice --splice-only' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W '-d --debug --trace --stats -q --quiet -f --foreground -e --stderr -l --log-file --log-size --runas -c --conf-path -h --help --version --doctor -p --pcap -P --pid --ready-fd --chroot-fallback --print-capabilities --repair-path -I --ns-ifname --ns-mac-addr --netns --userns --netns-only --no-pidns --no-netns-quit --config-net --no-copy-routes --no-copy-addrs -m --mtu -a --address -n --netmask -M --mac-addr -g --gateway -i --interface -o --outbound --outbound-if4 --outbound-if6 --map-host-loopback --no-map-gw --map-guest-addr -4 --ipv4-only -6 --ipv6-only -D --dns --dns-forward --dns-host -S --search --dhcp-dns --dhcp-search -H --hostname --fqdn --no-tcp --no-udp --no-icmp --no-dhcp --no-dhcpv6 --no-ndp --no-ra -t --tcp-ports -u --udp-ports -T --tcp-ns -U --udp-ns --freebind --host-lo-to-ns-lo --no-splice --splice-only' -- "$cur")
     else
         mapfile -t COMPREPLY < <(compgen -c -- "$cur")
     fi

@@ -7,6 +7,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod clients;
+pub mod command_lines;
+pub mod filters;
 pub mod hypervisor;
 pub mod repair;
 pub mod rules;
@@ -57,6 +60,14 @@ impl<'r> Case<'r> {
     /// Runs a client of the helper at `place` against `addr`: `verb ADDR PORT args`.
     pub fn ask(&self, place: &Place, verb: &str, addr: IpAddr, args: &str) -> Result<String> {
         self.rig.peer(place, LONG, &format!("{verb} {addr} {PORT} {args}"))
+    }
+
+    /// Asks witnesses from `place`, each question being `PROTOCOL,ADDR,PORT`: the ports at which they were
+    /// reached, or why they were not.
+    pub fn probe(&self, place: &Place, questions: &[String]) -> Result<Vec<String>> {
+        let answers = self.rig.peer(place, SHORT, &format!("probe {}", questions.join(" ")))?;
+        let last = |line: &str| line.split(' ').next_back().unwrap_or_default().to_owned();
+        Ok(answers.lines().map(last).collect())
     }
 }
 

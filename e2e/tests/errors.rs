@@ -5,7 +5,7 @@
 use anyhow::{Result, ensure};
 use e2e::{Case, SHORT, matrix};
 
-matrix!(users: mistakes, accepted, version, help, refused_for_now);
+matrix!(users: mistakes, accepted, version, help);
 
 /// Arguments, and what standard error must contain.
 const MISTAKES: &[(&str, &str)] = &[
@@ -113,17 +113,6 @@ fn help(case: &Case<'_>) -> Result<()> {
         let found =
             outcome.stdout.split(|c: char| c.is_whitespace() || c == ',').any(|w| w == word);
         ensure!(found, "no {word} in the help");
-    }
-    Ok(())
-}
-
-/// What comes with later work is refused with a clear line, not ignored.
-fn refused_for_now(case: &Case<'_>) -> Result<()> {
-    for line in ["-l /tmp/log", "--log-size 50000"] {
-        let argv: Vec<&str> = line.split_whitespace().collect();
-        let outcome = case.pasta()?.args(&argv).args(&["true"]).run(SHORT)?;
-        ensure!(outcome.code() == Some(1), "{line}: {outcome:?}");
-        ensure!(outcome.stderr.lines().count() == 1, "{line}: {outcome:?}");
     }
     Ok(())
 }

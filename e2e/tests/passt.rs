@@ -23,7 +23,7 @@ use wire::{icmp6, stream};
 
 matrix!(users:
     one_client_at_a_time, one_off, hello, answers, bad_lengths, half_a_frame, garbage, clients_come_and_go,
-    reconnects_without_descriptors,
+    reconnects_without_descriptors, reconnects_with_data_on_the_way,
 );
 matrix!(all: inbound, guest_that_does_not_read);
 
@@ -624,6 +624,30 @@ fn guest_that_does_not_read(case: &Case<'_>) -> Result<()> {
     ensure!(all.chunks(4096).enumerate().all(right), "not what was sent");
     bulk.join().map_err(|_| anyhow::anyhow!("panicked"))??;
     client.alive()?;
+    drop(client);
+    passt.serves()
+}
+
+/// What a hypervisor took along when it went is sent again to the next one as soon as that is there.
+fn reconnects_with_data_on_the_way(case: &Case<'_>) -> Result<()> {
+    const DATA: &[u8] = &[0x5a; 20_000];
+    let mut passt = Passt::start(case, &format!("-q -t {PORT}"))?;
+    let mut client = passt.connect()?;
+    client.alive()?;
+    let mut host = TcpStream::connect(("127.0.0.1", PORT))?;
+    let (mut connection, _) = client.accept(PORT)?;
+    host.write_all(DATA)?;
+    // It is on its way, and nobody says that it has come. By then the next timeout is seconds off.
+    thread::sleep(Duration::from_secs(3));
+    drop(client);
+    let mut client = passt.connect()?;
+    let start = Instant::now();
+    let got = client.receive(&mut connection, DATA.len())?;
+    ensure!(got == DATA, "{} bytes, or others", got.len());
+    let took = start.elapsed();
+    ensure!(took < Duration::from_millis(500), "after {took:?}");
+    host.write_all(b"more")?;
+    ensure!(client.receive(&mut connection, 4)? == b"more", "not what was sent");
     drop(client);
     passt.serves()
 }

@@ -18,7 +18,7 @@ use testkit::{Outcome, Place, Proc, User, until};
 matrix!(users:
     mistakes, accepted, unavailable, taken_paths, stale_sockets, others_are_not_disturbed,
     places_without_a_path, in_the_background, successors, signals, by_descriptor, as_muvm_does, as_qemu_does,
-    last_of_path_and_descriptor, no_descriptor, capabilities, privileges, command_lines,
+    last_of_path_and_descriptor, no_descriptor, capabilities, privileges,
 );
 
 /// Arguments, split at spaces, and what standard error says.
@@ -218,10 +218,6 @@ fn accepted(case: &Case<'_>) -> Result<()> {
 fn unavailable(case: &Case<'_>) -> Result<()> {
     private_tmp(case)?;
     for (line, option) in [
-        ("-f -l /tmp/log --log-size 100", "-l"),
-        ("-f --log-file /tmp/log", "--log-file"),
-        ("-f --log-size 100000", "--log-size"),
-        ("-f --chroot-fallback", "--chroot-fallback"),
         ("-f --vhost-user", "--vhost-user"),
         ("-f --migrate-exit", "--migrate-exit"),
         ("-f --migrate-no-linger", "--migrate-no-linger"),
@@ -637,110 +633,4 @@ fn privileges(case: &Case<'_>) -> Result<()> {
     let changes = passt.proc.stderr().contains("Started as root, will change to nobody.");
     ensure!(changes == (case.user == User::Root), "{}", passt.proc.stderr());
     end(case, background)
-}
-
-/// What real programs say: QEMU with a connected descriptor 3, libvirt with a socket. `DIR` is a directory.
-/// Behind each line is the option for which it is refused, if any.
-const COMMAND_LINES: &[(&str, Option<&str>)] = &[
-    ("--quiet --pid DIR/passt-XXXXXX.pid --fd 3", None),
-    ("--pid DIR/passt-XXXXXX.pid --fd 3", None),
-    (
-        "--quiet --mtu 1400 --address 10.0.0.5 --netmask 24 --mac-addr 52:55:00:00:00:01 --gateway 10.0.0.1 \
-         --dns 10.0.0.1 --fqdn a.example.test --pid DIR/passt-XXXXXX.pid --fd 3",
-        None,
-    ),
-    (
-        "--quiet --no-udp --no-icmp --no-dhcp --no-ndp --no-dhcpv6 --no-ra --freebind --ipv4-only \
-         --tcp-ports 10001,10003 --pid DIR/passt-XXXXXX.pid --fd 3",
-        None,
-    ),
-    ("--vhost-user --quiet --pid DIR/passt-XXXXXX.pid --fd 3", Some("--vhost-user")),
-    (
-        "--quiet --interface eth0 --outbound-if4 eth0 --outbound-if6 eth0 --no-dhcp-dns --no-dhcp-search \
-         --map-host-loopback 10.0.0.9 --map-guest-addr 10.0.0.8 --dns-forward 10.0.0.53 \
-         --dns-host 203.0.113.1 --search example.test --trace --pid DIR/passt-XXXXXX.pid --fd 3",
-        None,
-    ),
-    // An older libvirt.
-    (
-        "--one-off --socket DIR/1-lv-user-net0.socket --mac-addr 52:54:00:12:34:57 --pid DIR/1-lv.pid",
-        None,
-    ),
-    (
-        "--one-off --socket DIR/1-lv-user-net0.socket --pid DIR/1-lv-user-net0-passt.pid \
-         --log-file DIR/lv-user.passt.log --tcp-ports 10001,10003 --udp-ports 10001,10003",
-        Some("--log-file"),
-    ),
-    (
-        "--vhost-user --one-off --socket DIR/2-lv-vhostuser-net0.socket \
-         --pid DIR/2-lv-vhostuser-net0-passt.pid --log-file DIR/lv-vhostuser.passt.log \
-         --tcp-ports 10001,10003 --udp-ports 10001,10003",
-        Some("--vhost-user"),
-    ),
-    (
-        "--one-off --socket DIR/3-lv-full-net0.socket --pid DIR/3-lv-full-net0-passt.pid --interface eth0 \
-         --log-file DIR/lv-full.passt.log --hostname vmhost1 --fqdn vmhost1.example.test \
-         --address 172.17.2.4 --netmask 24 --address 2001:db8:ac10:fd01::20 --tcp-ports 2022:22 \
-         --tcp-ports 203.0.113.2/4000-4009:5000-5009,~4005 --udp-ports 127.0.0.1%lo/3000",
-        Some("--log-file"),
-    ),
-];
-
-/// The line that QEMU makes of `udp=off` together with ports for UDP.
-const CONTRADICTION: &str = "--quiet --no-udp --no-icmp --no-dhcp --no-ndp --no-dhcpv6 --no-ra --freebind \
-                             --ipv4-only --tcp-ports 10001,10003 --udp-ports 10001 \
-                             --pid DIR/passt-XXXXXX.pid --fd 3";
-
-/// Runs a line as its program would, to its end.
-fn start(case: &Case<'_>, line: &str) -> Result<(Outcome, Client, OwnedFd)> {
-    let (client, theirs, number) = pair()?;
-    let line = line.replace("DIR", &case.rig.tmp().display().to_string());
-    let outcome = redirected(case, &format!("3<&{number}"), &line)?.finish(SHORT)?;
-    Ok((outcome, client, theirs))
-}
-
-/// A line that is accepted, up to the end of the connection.
-fn serves(case: &Case<'_>, line: &str) -> Result<()> {
-    let (outcome, mut client, theirs) = start(case, line)?;
-    drop(theirs);
-    ensure!(outcome.code() == Some(0) && outcome.stdout.is_empty(), "{line}: {outcome:?}");
-    ensure!(
-        !line.contains("--quiet") || line.contains("--trace") || outcome.stderr.is_empty(),
-        "{line}: {outcome:?}"
-    );
-    let word = |option: &str| {
-        let mut words = line.split_whitespace().skip_while(|word| *word != option);
-        let path = words.nth(1)?.strip_prefix("DIR/")?;
-        Some(case.rig.tmp().join(path))
-    };
-    let pid = pid_in(&word("--pid").context("no --pid")?)?;
-    if let Some(socket) = word("--socket") {
-        client = Client::connect(&socket)?;
-    }
-    client.alive().with_context(|| line.to_owned())?;
-    drop(client);
-    case.rig.wait_gone(number(pid)?, SHORT).with_context(|| line.to_owned())
-}
-
-fn command_lines(case: &Case<'_>) -> Result<()> {
-    for (line, option) in COMMAND_LINES {
-        let Some(option) = option else {
-            serves(case, line)?;
-            continue;
-        };
-        let (outcome, ..) = start(case, line)?;
-        let wanted = format!("{option} is not available in this version\n");
-        ensure!(outcome.code() == Some(1) && outcome.stderr == wanted, "{line}: {outcome:?}");
-        // Everything else of it is known.
-        if *option == "--log-file" {
-            let mut words: Vec<&str> = line.split_whitespace().collect();
-            let at = words.iter().position(|word| word == option).context("not there")?;
-            words.drain(at..at + 2);
-            serves(case, &words.join(" "))?;
-        }
-    }
-    let (outcome, ..) = start(case, CONTRADICTION)?;
-    ensure!(outcome.code() == Some(1), "{outcome:?}");
-    ensure!(outcome.stderr.contains("UDP not enabled"), "{outcome:?}");
-    Ok(())
 }

@@ -52,19 +52,12 @@ fn witness(case: &Case<'_>, place: &Place, ports: &str) -> Result<Proc> {
     case.rig.witness(place, ports, &["::".to_owned()])
 }
 
-/// Where a question arrives that is asked of `PROTOCOL,ADDR,PORT`: the port, or how it failed.
-fn asked(case: &Case<'_>, place: &Place, questions: &[String]) -> Result<Vec<String>> {
-    let answers = case.rig.peer(place, SHORT, &format!("probe {}", questions.join(" ")))?;
-    let last = |line: &str| line.split(' ').next_back().unwrap_or_default().to_owned();
-    Ok(answers.lines().map(last).collect())
-}
-
 /// Asks by both protocols from outside, by the interface, and from the host, by splicing.
 fn everywhere(case: &Case<'_>, port: u16, wanted: &str) -> Result<()> {
     let host = case.family.host();
     for (place, addr) in [(Place::Outside, host), (Place::Host, LO)] {
         let questions = ["tcp", "udp"].map(|protocol| format!("{protocol},{addr},{port}"));
-        let got = asked(case, &place, &questions)?;
+        let got = case.probe(&place, &questions)?;
         ensure!(got == [wanted, wanted], "{addr} {port}: {got:?}, wanted {wanted}");
     }
     Ok(())
@@ -174,11 +167,11 @@ fn forwarding(case: &Case<'_>) -> Result<()> {
     ensure!(before == after, "{before:?} before, {after:?} after");
     // Out of the namespace.
     let question = ["tcp", "udp"].map(|protocol| format!("{protocol},127.0.0.1,9000"));
-    ensure!(asked(case, &inside, &question)? == ["refused", "refused"], "at first");
+    ensure!(case.probe(&inside, &question)? == ["refused", "refused"], "at first");
     served.change("-A -T 9000 -U 9000")?;
-    ensure!(asked(case, &inside, &question)? == ["9000", "9000"], "when added");
+    ensure!(case.probe(&inside, &question)? == ["9000", "9000"], "when added");
     served.change("-D -T 9000 -U 9000")?;
-    ensure!(asked(case, &inside, &question)? == ["refused", "refused"], "when deleted");
+    ensure!(case.probe(&inside, &question)? == ["refused", "refused"], "when deleted");
     Ok(())
 }
 
@@ -254,7 +247,7 @@ fn roll_back(case: &Case<'_>) -> Result<()> {
             ensure!(last.is_some_and(|line| line.ends_with(why)), "{args}: {log}, wanted {why}");
         }
         let host = case.family.host();
-        let answer = asked(case, &Place::Outside, &[format!("tcp,{host},8000")])?;
+        let answer = case.probe(&Place::Outside, &[format!("tcp,{host},8000")])?;
         ensure!(answer == ["8000"], "{args}: {answer:?}");
     }
     check(&served, "TCP 8000, TCP 8001, UDP 5300", "TCP 9000")
@@ -276,12 +269,12 @@ fn roll_back_of_what_was_in_the_way(case: &Case<'_>) -> Result<()> {
     ensure!(before.keys().eq(after.keys()), "{before:?} before, {after:?} after");
     ensure!(rest(before) == rest(after), "the others are not the same");
     check(&served, "TCP 8000, TCP 8001", "TCP 9000")?;
-    let answers = asked(case, &Place::Host, &["8000", "8001"].map(|p| format!("tcp,{LO},{p}")))?;
+    let answers = case.probe(&Place::Host, &["8000", "8001"].map(|p| format!("tcp,{LO},{p}")))?;
     ensure!(answers == ["8000", "8001"], "{answers:?}");
     // And without the hindrance that goes as it should.
     served.change("-D -t 8000 -A -t 127.0.0.1/8000 -t ::1/8000")?;
     served.listens(&["tcp 127.0.0.1:8000", "tcp [::1]:8000", "tcp *:8001"])?;
-    let answers = asked(case, &Place::Host, &["8000", "8001"].map(|p| format!("tcp,{LO},{p}")))?;
+    let answers = case.probe(&Place::Host, &["8000", "8001"].map(|p| format!("tcp,{LO},{p}")))?;
     ensure!(answers == ["8000", "8001"], "{answers:?}");
     Ok(())
 }
@@ -407,7 +400,7 @@ fn low_ports_in_the_namespace(case: &Case<'_>) -> Result<()> {
     served.change("-A -T 81,83:82 -U 81,83:82")?;
     check(&served, "", "TCP 81, TCP 83:82, UDP 81, UDP 83:82")?;
     let questions = ["tcp,127.0.0.1,81", "tcp,127.0.0.1,83"].map(str::to_owned);
-    let answers = asked(case, &served.guest.place(), &questions)?;
+    let answers = case.probe(&served.guest.place(), &questions)?;
     ensure!(answers == ["81", "82"], "{answers:?}");
     // Many of them, for which one step is not enough.
     served.change("-T 1-2000 -U 1-2000")?;
@@ -421,7 +414,7 @@ fn low_udp_ports_in_the_namespace(case: &Case<'_>) -> Result<()> {
     let _host = case.rig.witness(&Place::Host, "81,82", &["127.0.0.1".to_owned()])?;
     served.change("-A -U 81,83:82")?;
     let questions = ["udp,127.0.0.1,81", "udp,127.0.0.1,83"].map(str::to_owned);
-    let answers = asked(case, &served.guest.place(), &questions)?;
+    let answers = case.probe(&served.guest.place(), &questions)?;
     ensure!(answers == ["81", "82"], "{answers:?}");
     Ok(())
 }
@@ -460,7 +453,7 @@ fn podman(case: &Case<'_>) -> Result<()> {
             let after = served.sockets(&Place::Host)?;
             ensure!(!again || before == after, "{before:?} before, {after:?} after");
         }
-        let answers = asked(case, &Place::Outside, &questions)?;
+        let answers = case.probe(&Place::Outside, &questions)?;
         ensure!(answers == ["80", "81", "80", "81", "53", "53"], "{answers:?}");
     }
     for (option, rule) in rules {
@@ -468,7 +461,7 @@ fn podman(case: &Case<'_>) -> Result<()> {
         let said = served.refused(&format!("--delete {option} {rule}"))?;
         ensure!(said.starts_with("Couldn't find forwarding rule to delete: "), "{said}");
     }
-    let answers = asked(case, &Place::Outside, &questions)?;
+    let answers = case.probe(&Place::Outside, &questions)?;
     ensure!(answers.iter().all(|answer| answer == "refused"), "{answers:?}");
     check(&served, "", "")
 }
@@ -502,7 +495,7 @@ fn rootlesskit(case: &Case<'_>) -> Result<()> {
             let quiet = outcome.stdout.is_empty() && outcome.stderr.is_empty();
             ensure!(outcome.code() == Some(0) && quiet, "{verb} {rule}: {outcome:?}");
         }
-        let answers = asked(case, &Place::Host, &questions)?;
+        let answers = case.probe(&Place::Host, &questions)?;
         ensure!(answers == wanted, "{verb}: {answers:?}");
     }
     // Only the status tells that something is amiss, and the text is for the user.

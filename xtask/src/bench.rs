@@ -14,7 +14,8 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> Result<()> {
     cargo("run --quiet --release --package bench --bin bench --", args)
 }
 
-fn cargo(line: &str, more: impl IntoIterator<Item = OsString>) -> Result<()> {
+/// Runs cargo with the words of `line`, and `more`.
+pub(crate) fn cargo(line: &str, more: impl IntoIterator<Item = OsString>) -> Result<()> {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
     command.args(line.split(' ')).args(more);

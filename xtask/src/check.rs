@@ -50,7 +50,8 @@ pub(crate) fn run() -> Result<()> {
 
 /// Directories of the workspace's crates.
 fn members() -> Result<Vec<PathBuf>> {
-    let mut members: Vec<PathBuf> = ["e2e", "bench", "xtask"].map(|name| root().join(name)).into();
+    let mut members: Vec<PathBuf> =
+        ["e2e", "bench", "clients", "xtask"].map(|name| root().join(name)).into();
     for entry in fs::read_dir(root().join("crates"))? {
         members.push(entry?.path());
     }

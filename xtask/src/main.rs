@@ -3,6 +3,7 @@
 
 mod bench;
 mod check;
+mod clients;
 mod dist;
 mod generated;
 mod test;
@@ -22,6 +23,8 @@ Usage: cargo xtask TASK
                      if there is none)
   check              lengths of files, places of unsafe, dependencies between crates
   bench [OPTIONS]    pasta and passt beside the C ones, slirp4netns, plain veth (bench --help says more)
+  clients [OPTIONS]  Podman, RootlessKit, libvirt and QEMU of Debian sid with our programs and with the C
+                     ones (clients --help says more)
   dist [--check]     makes a tarball with static programs and a Debian package; --check looks at them in
                      a Debian sid tree
   man                writes man/ from the table of flags
@@ -46,6 +49,7 @@ fn run() -> Result<()> {
         Some("guest") => tools::guest(),
         Some("check") => check::run(),
         Some("bench") => bench::run(args),
+        Some("clients") => clients::run(args),
         Some("dist") => dist::run(args),
         Some("man") => generated::write("man"),
         Some("completions") => generated::write("completions"),

@@ -18,6 +18,9 @@ pub use self::forwarding::Forwarding;
 pub use self::network::{Copying, Network, Note};
 use crate::said::{Mode, Said, User};
 
+/// Bytes that a log file never has, unless somebody wants something else.
+const LOG_SIZE: u64 = 1 << 20;
+
 /// A network interface of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
@@ -119,6 +122,8 @@ pub struct Run {
     pub quit_with_namespace: bool,
     /// User to change to, if one was named.
     pub run_as: Option<User>,
+    /// `chroot(2)` will do where `pivot_root(2)` cannot be had.
+    pub chroot_fallback: bool,
     /// Host name in the namespace of a command, if one was given.
     pub hostname: Option<String>,
     /// MAC address to give the interface in the namespace.
@@ -133,6 +138,12 @@ pub struct Run {
     pub stats: Option<u64>,
     /// Messages worth a line.
     pub level: log::LevelFilter,
+    /// Where to write them.
+    pub log_file: Option<PathBuf>,
+    /// Bytes that file never has.
+    pub log_size: u64,
+    /// Inherited descriptor of who wants to know when everything is ready.
+    pub ready_fd: Option<i32>,
 }
 
 impl Run {
@@ -171,6 +182,7 @@ impl Run {
             one_off: said.one_off || said.fd.is_some(),
             quit_with_namespace: !spawns && !said.no_netns_quit,
             run_as: said.runas,
+            chroot_fallback: said.chroot_fallback,
             hostname: said.hostname.clone(),
             ns_mac: said.ns_mac,
             foreground: said.foreground || spawns,
@@ -178,6 +190,9 @@ impl Run {
             pcap: said.pcap.clone(),
             stats: said.stats.filter(|&delay| delay > 0),
             level,
+            log_file: said.log_file.clone(),
+            log_size: said.log_size.unwrap_or(LOG_SIZE),
+            ready_fd: said.ready_fd,
         }
     }
 }

@@ -1,20 +1,34 @@
-//! Where messages go: standard error, by level, with a limit for what traffic can provoke.
+//! Where messages go: standard error as long as it is ours, and a file or the system's log; by level, with a
+//! limit for what traffic can provoke.
+//!
+//! Nothing here waits for anybody (except for who reads our standard error), needs memory or takes notice of what
+//! becomes of a message: a full disk or a log daemon that does not read costs messages, and nothing else.
 
-use std::io::Write as _;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::time::Instant;
+mod file;
+mod limit;
+mod line;
+mod rotation;
+mod syslog;
+
+use std::fmt;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-use crate::said::Said;
+use self::file::LogFile;
+use self::limit::SLOTS;
+pub use self::limit::{Admission, RateLimit};
+use self::line::{Line, Stamp};
+use self::syslog::Syslog;
+use crate::said::{Mode, Said};
+use crate::version::VERSION;
 
-/// Messages that one place of the data path may write within [`WINDOW_MS`].
-const BURST: u32 = 5;
-/// Length of the window of the limit, in milliseconds.
-const WINDOW_MS: u64 = 1000;
-/// Slots of the limiter; places whose hashes collide share their allowance.
-const SLOTS: usize = 64;
+/// Bytes of a message at most.
+const MESSAGE: usize = 8192;
 
 static SINK: Sink = Sink::new();
 
@@ -41,16 +55,78 @@ pub fn start(level: LevelFilter) {
     log::set_max_level(level);
 }
 
+/// Sends messages to the file at `path` as well, made for that, which never has `size` bytes.
+///
+/// # Errors
+/// Those of making it.
+pub fn to_file(mode: Mode, path: &Path, size: u64) -> io::Result<()> {
+    let program = std::env::current_exe().unwrap_or_default();
+    let (name, program, pid) = (mode.name(), program.display(), std::process::id());
+    let header = format!("{name} {VERSION}: {program} ({pid})");
+    let file = LogFile::create(path, &header, size)?;
+    let _ = SINK.destination.set(Destination::File(Mutex::new(file)));
+    Ok(())
+}
+
+/// Sends messages to the system's log as well, if there is one. Who asks for debug lines wants them on standard
+/// error, and nowhere else.
+pub fn to_system(mode: Mode) {
+    if SINK.debugs() {
+        return;
+    }
+    // To be without one is nothing special.
+    if let Ok(syslog) = Syslog::connect(syslog::PATH, mode.name()) {
+        let _ = SINK.destination.set(Destination::System(syslog));
+    }
+}
+
+/// From now on messages are those of process `pid`, as others count.
+pub fn set_pid(pid: u32) {
+    if let Some(Destination::System(syslog)) = SINK.destination.get() {
+        syslog.set_pid(pid);
+    }
+}
+
 /// Leaves standard error to others: a command that runs in the foreground. Lines for `-d` and
-/// `--trace` are still written, as somebody asked for them.
+/// `--trace` are still written, as somebody asked for them, unless they go to a file.
 pub fn release_stderr() {
-    SINK.released.store(true, Ordering::Relaxed);
+    SINK.stderr.store(RELEASED, Ordering::Relaxed);
+}
+
+/// Nobody reads our standard error any more.
+pub fn leave_stderr() {
+    SINK.stderr.store(LEFT, Ordering::Relaxed);
+}
+
+/// Makes sure that what was written to a file outlives us.
+pub fn finish() {
+    if let Some(Destination::File(file)) = SINK.destination.get() {
+        lock(file).finish();
+    }
+}
+
+/// Standard error is for our messages.
+const OURS: u8 = 0;
+/// It is somebody else's.
+const RELEASED: u8 = 1;
+/// It is nobody's.
+const LEFT: u8 = 2;
+
+/// Where messages go besides standard error.
+enum Destination {
+    File(Mutex<LogFile>),
+    System(Syslog),
+}
+
+fn lock(file: &Mutex<LogFile>) -> MutexGuard<'_, LogFile> {
+    file.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The one logger of the process.
 struct Sink {
     epoch: OnceLock<Instant>,
-    released: AtomicBool,
+    destination: OnceLock<Destination>,
+    stderr: AtomicU8,
     limits: [RateLimit; SLOTS],
 }
 
@@ -58,9 +134,18 @@ impl Sink {
     const fn new() -> Self {
         Self {
             epoch: OnceLock::new(),
-            released: AtomicBool::new(false),
+            destination: OnceLock::new(),
+            stderr: AtomicU8::new(OURS),
             limits: [const { RateLimit::new() }; SLOTS],
         }
+    }
+
+    fn debugs(&self) -> bool {
+        log::max_level() >= LevelFilter::Debug
+    }
+
+    fn since_start(&self) -> Duration {
+        self.epoch.get().map_or(Duration::ZERO, Instant::elapsed)
     }
 
     /// The limit that applies to a record, if traffic can provoke it.
@@ -75,21 +160,44 @@ impl Sink {
         if !of_data_path || record.level() > Level::Info {
             return None;
         }
-        self.limits.get(slot(record.file().unwrap_or_default(), record.line().unwrap_or_default()))
+        let place = (record.file().unwrap_or_default(), record.line().unwrap_or_default());
+        self.limits.get(limit::slot(place.0, place.1))
     }
 
-    fn write(&self, text: std::fmt::Arguments<'_>) {
-        let debug = log::max_level() >= LevelFilter::Debug;
-        if self.released.load(Ordering::Relaxed) && !debug {
+    /// Writes a message wherever it belongs, line by line.
+    fn write(&self, level: Level, text: fmt::Arguments<'_>) {
+        let message = Line::<MESSAGE>::new(text);
+        for line in message.text().lines() {
+            self.line(level, line);
+        }
+    }
+
+    fn line(&self, level: Level, line: &str) {
+        let debugs = self.debugs();
+        let destination = self.destination.get();
+        match destination {
+            Some(Destination::File(file)) => lock(file).write(self.since_start(), level, line),
+            Some(Destination::System(syslog)) => syslog.send(level, line),
+            None => {}
+        }
+        let stamped = debugs && !matches!(destination, Some(Destination::File(_)));
+        let written = match self.stderr.load(Ordering::Relaxed) {
+            OURS => true,
+            RELEASED => stamped,
+            _ => false,
+        };
+        if !written {
             return;
         }
-        let line = match self.epoch.get() {
-            Some(epoch) if debug => format!("{}{text}\n", Stamp(epoch.elapsed())),
-            Some(_) | None => format!("{text}\n"),
+        let line = if stamped {
+            let stamp = Stamp(self.since_start());
+            Line::<MESSAGE>::ended(format_args!("{stamp}: {line}"))
+        } else {
+            Line::ended(format_args!("{line}"))
         };
         // In one piece, so that lines of several threads do not mix; and nobody is left to tell if
         // standard error is closed.
-        let _ = std::io::stderr().write_all(line.as_bytes());
+        let _ = io::stderr().write_all(line.bytes());
     }
 }
 
@@ -102,106 +210,28 @@ impl Log for Sink {
         if !self.enabled(record.metadata()) {
             return;
         }
+        let level = record.level();
         let Some(limit) = self.limit(record) else {
-            return self.write(*record.args());
+            return self.write(level, *record.args());
         };
-        let now = self
-            .epoch
-            .get()
-            .map_or(0, |epoch| u64::try_from(epoch.elapsed().as_millis()).unwrap_or(u64::MAX));
+        let now = u64::try_from(self.since_start().as_millis()).unwrap_or(u64::MAX);
         let Admission::Say { suppressed, last } = limit.admit(now) else {
             return;
         };
         if suppressed > 0 {
-            self.write(format_args!("(suppressed {suppressed} similar messages)"));
+            self.write(level, format_args!("(suppressed {suppressed} similar messages)"));
         }
-        self.write(*record.args());
+        self.write(level, *record.args());
         if last {
-            self.write(format_args!("(suppressing further similar messages)"));
+            self.write(level, format_args!("(suppressing further similar messages)"));
         }
     }
 
     fn flush(&self) {}
 }
 
-/// Slot of a place in the source (FNV-1a).
-fn slot(file: &str, line: u32) -> usize {
-    let bytes = file.bytes().chain(line.to_le_bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    // The low bits of FNV are its weakest.
-    usize::try_from((hash >> 32) % SLOTS as u64).unwrap_or(0)
-}
-
-/// Seconds since the start with four decimals: `12.0345: `.
-struct Stamp(std::time::Duration);
-
-impl std::fmt::Display for Stamp {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{:04}: ", self.0.as_secs(), self.0.subsec_micros() / 100)
-    }
-}
-
-/// What becomes of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// It is written.
-    Say {
-        /// Messages that were dropped since the last one that was written.
-        suppressed: u32,
-        /// Further ones will be dropped for a while.
-        last: bool,
-    },
-    /// It is dropped.
-    Drop,
-}
-
-/// At most five messages a second from one place. Allocates nothing; time is an argument.
-#[derive(Debug, Default)]
-pub struct RateLimit {
-    /// Start of the current window, in milliseconds.
-    window: AtomicU64,
-    /// Messages in the current window, dropped ones included.
-    count: AtomicU32,
-}
-
-impl RateLimit {
-    /// A limit that has seen nothing yet.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { window: AtomicU64::new(0), count: AtomicU32::new(0) }
-    }
-
-    /// Counts a message at `now`, in milliseconds on a clock that does not go back.
-    pub fn admit(&self, now: u64) -> Admission {
-        let mut suppressed = 0;
-        let window = self.window.load(Ordering::Relaxed);
-        if now.saturating_sub(window) >= WINDOW_MS {
-            // Of several threads, the one that moves the window reports what was dropped in it.
-            let moved =
-                self.window.compare_exchange(window, now, Ordering::Relaxed, Ordering::Relaxed);
-            if moved.is_ok() {
-                suppressed = self.count.swap(0, Ordering::Relaxed).saturating_sub(BURST);
-            }
-        }
-        // Saturating: a flood must not start the count anew within its window.
-        let count = self
-            .count
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_add(1)))
-            .unwrap_or(u32::MAX);
-        if count < BURST {
-            Admission::Say { suppressed, last: count + 1 == BURST }
-        } else {
-            Admission::Drop
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -212,27 +242,6 @@ mod tests {
         assert_eq!(level_of(false, false, true), LevelFilter::Warn);
         assert_eq!(level_of(true, false, false), LevelFilter::Debug);
         assert_eq!(level_of(true, true, false), LevelFilter::Trace);
-    }
-
-    #[test]
-    fn stamps() {
-        assert_eq!(Stamp(Duration::from_micros(12_034_567)).to_string(), "12.0345: ");
-        assert_eq!(Stamp(Duration::ZERO).to_string(), "0.0000: ");
-    }
-
-    #[test]
-    fn five_a_second() {
-        let limit = RateLimit::new();
-        let say = |suppressed, last| Admission::Say { suppressed, last };
-        for _ in 0..4 {
-            assert_eq!(limit.admit(10), say(0, false));
-        }
-        assert_eq!(limit.admit(11), say(0, true));
-        for _ in 0..7 {
-            assert_eq!(limit.admit(999), Admission::Drop);
-        }
-        assert_eq!(limit.admit(1000), say(7, false));
-        assert_eq!(limit.admit(2000), say(0, false));
     }
 
     #[test]

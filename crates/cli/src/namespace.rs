@@ -57,7 +57,10 @@ impl Named {
         match watched.filter(|(path, _)| !held_by_us(path)) {
             Some((path, _)) => match QuitWatch::new(path) {
                 Ok(watch) => Ok(Some(watch)),
-                Err(error) => Err(failure("netns dir open", &error)),
+                Err(error) => Err(anyhow::anyhow!(
+                    "netns dir open: {}\nTo go on when the namespace is gone, use --no-netns-quit",
+                    reason(&error)
+                )),
             },
             None => Ok(None),
         }
@@ -88,6 +91,8 @@ pub struct Entered {
     pub network: OwnedFd,
     /// The command, which waits to be released.
     pub command: Option<Child>,
+    /// We have left our user namespace for theirs.
+    pub moved: bool,
 }
 
 /// Joins the user namespace, or makes new namespaces with a command in them.
@@ -104,20 +109,25 @@ pub fn enter(
     stay_outside: bool,
 ) -> Result<Entered> {
     let Named { user, network } = named;
+    let mut moved = false;
     let user = match user {
         Some((path, file)) => {
             let what = || format!("Couldn't enter user namespace {}", path.display());
             let ours = is_ours(&file).map_err(|error| failure(&what(), &error))?;
             if !ours && !stay_outside {
                 netns::join_user(file.as_fd()).map_err(|error| failure(&what(), &error))?;
+                moved = true;
             }
             (!ours && stay_outside).then_some(file)
         }
         None => None,
     };
     match (&run.target, network) {
-        (Target::Command(words), _) => spawn(words, run, inherited, user, stay_outside),
-        (_, Some((_, network))) => Ok(Entered { network, command: None }),
+        (Target::Command(words), _) => {
+            let entered = spawn(words, run, inherited, user, stay_outside)?;
+            Ok(Entered { moved: moved || entered.moved, ..entered })
+        }
+        (_, Some((_, network))) => Ok(Entered { network, command: None, moved }),
         (_, None) => Err(anyhow::anyhow!("No network namespace given")),
     }
 }
@@ -150,12 +160,13 @@ fn spawn(
     let file = |kind: &str| netns::open(Path::new(&format!("/proc/{}/ns/{kind}", command.pid())));
     let joined = |error: io::Error| failure("Failed to join network namespace", &error);
     let network = file("net").map_err(joined)?;
-    if new_user && !stay_outside {
+    let moved = new_user && !stay_outside;
+    if moved {
         let user = file("user").map_err(joined)?;
         netns::join_user(user.as_fd())
             .map_err(|error| failure("Failed to join user namespace", &error))?;
     }
-    Ok(Entered { network, command: Some(command) })
+    Ok(Entered { network, command: Some(command), moved })
 }
 
 /// The command with its arguments; without, the user's shell as a login shell.

@@ -119,8 +119,16 @@ pub struct Said {
     pub foreground: bool,
     /// `--stats`: seconds between rows, 0 = off.
     pub stats: Option<u64>,
+    /// `-l`.
+    pub log_file: Option<PathBuf>,
+    /// `--log-size`: bytes.
+    pub log_size: Option<u64>,
+    /// `--ready-fd`.
+    pub ready_fd: Option<i32>,
     /// `--runas`.
     pub runas: Option<User>,
+    /// `--chroot-fallback`.
+    pub chroot_fallback: bool,
     /// `-p`.
     pub pcap: Option<PathBuf>,
     /// `-P`.

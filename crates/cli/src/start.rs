@@ -8,7 +8,9 @@ mod capabilities;
 pub mod drop;
 mod entry;
 mod guest;
+mod identity;
 mod ports;
+mod service;
 mod settings;
 mod socket;
 
@@ -23,8 +25,8 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use engine::{EVENT_KINDS, ExitReason, HostOptions, Neighbours, Parts, StatsReport, Worker};
 use stack::flow::Secret;
-use sys::daemon::{self, Forked, Parent, PidFile};
-use sys::privileges::{self, Identity};
+use sys::daemon::{self, Background, Forked, Parent, PidFile};
+use sys::privileges;
 use sys::process::{Child, Inherited};
 use sys::socket::Device;
 
@@ -33,8 +35,11 @@ use crate::discover::{self, Discovery, Template};
 use crate::said::{Mode, Said};
 use crate::{log as sink, report};
 
+use self::drop::{Plan, Sandbox, When};
+pub(crate) use self::entry::complain;
 pub use self::entry::main;
 use self::guest::{Guest, Handed};
+use self::service::Service;
 
 /// Connects a network namespace or a virtual machine, and returns the exit status once that is over.
 ///
@@ -44,13 +49,15 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
     // What was handed to us by descriptor is opened before we close what else we inherited.
     let run = Run::new(mode, said);
     fail("Couldn't open standard descriptors", sys::fd::ensure_standard())?;
+    let mut service = Service::adopt(&run)?;
     let handed = Handed::open(&run)?;
-    close_inherited(&handed);
+    service.connect(&run);
+    close_inherited(&handed, &service);
     let inherited = fail("Couldn't set limits and signals", Inherited::take_over())?;
-    sink::start(run.level);
+    open_log(mode, &run)?;
 
     // The host's network, and the one the guest will see.
-    let identity = identity_to_assume(&run)?;
+    let identity = identity::to_assume(&run)?;
     let discovery =
         if forwarding.splice_only { Discovery::default() } else { discover::discover(said)? };
     let mut network = Network::new(mode, said, &discovery.host, duid_time());
@@ -77,38 +84,44 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
         log::info!("{line}");
     }
 
+    let settings = settings::read(random.seed);
+    let sandbox = Sandbox::new(Plan {
+        mode,
+        identity,
+        moved: guest.moved,
+        background: !run.foreground,
+        chroot_fallback: run.chroot_fallback,
+        looked_at: run.foreground && matches!(run.target, Target::Descriptor(_)),
+    });
+    let mut sandbox = sandbox?;
+    sandbox.take(When::BeforeFork)?;
     let (background, pid_file) = if run.foreground {
         (None, pid_file)
     } else {
         match fail("Couldn't fork", daemon::fork())? {
-            Forked::Parent(parent) => return Ok(leave_to(parent, pid_file)),
+            Forked::Parent(parent) => return Ok(leave_to(parent, pid_file, service)),
             Forked::Child(background) => {
                 drop(pid_file);
+                service.leave_readiness();
+                sink::set_pid(background.pid());
                 (Some(background), None)
             }
         }
     };
 
+    // No path leads anywhere from here on.
+    sandbox.take(When::Alone)?;
+
     // After the last fork: it takes no threads along. Nothing further down needs a privilege.
     let scopes = (outside_scope, guest.index);
     let listening = (outside, guest.inside);
-    let ports = ports::together(forwarding, listening, scopes, guest.namespace, identity)?;
-    let stages = match mode {
-        Mode::Passt => &drop::PASST[..],
-        Mode::Pasta => &drop::PASTA[..],
-    };
-    let looked_at = run.foreground && matches!(run.target, Target::Descriptor(_));
-    for stage in stages.iter().filter(|stage| !(looked_at && **stage == drop::Stage::Dumping)) {
-        fail(stage.failure(), stage.take(identity))?;
-    }
-    if looked_at {
-        fail(drop::Stage::Dumping.failure(), drop::forbid_dumping_later())?;
-    }
+    let ports = ports::together(forwarding, listening, scopes, guest.namespace, &sandbox)?;
+    sandbox.take(When::EachThread)?;
+    log::debug!("Sandbox: {}", sandbox.layers());
 
     // What watches signals and descriptors watches those of its process.
     let release = guest.command.as_mut().and_then(Child::take_release);
     let host = host_options(&network);
-    let settings = settings::read(random.seed);
     let (guest_mac, link_local_seen) = (guest.mac, guest.link_local);
     let worker = Worker::new(Parts {
         mtu: network.stack.mtu.or(guest.mtu).unwrap_or(u16::MAX),
@@ -123,11 +136,19 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
         child: guest.command,
         neighbours,
         stats: run.stats.map(statistics),
+        later: sandbox.later(),
     });
     let worker = fail("Couldn't set up event loop", worker)?;
     write_pid(pid_file, std::process::id());
-    if let Some(background) = background {
-        fail("Couldn't leave terminal", background.detach())?;
+    let detached = background.map(Background::detach).transpose();
+    let detached = fail("Couldn't leave terminal", detached)?;
+    // The last thing, as what it takes to leave the terminal is not left afterwards.
+    sandbox.take(When::Last)?;
+    if let Some(detached) = detached {
+        fail("Couldn't leave terminal", detached.release_parent())?;
+        sink::leave_stderr();
+    } else {
+        service.tell_ready(None);
     }
     if let Some(release) = release {
         // The terminal is the command's now. One that is gone already is seen by the worker.
@@ -135,6 +156,7 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
         sink::release_stderr();
     }
     let end = worker.run();
+    service.tell_stopping();
     if let (ExitReason::Child(_), Some(tap)) = (&end, guest.last_tap) {
         // Nobody is left there, and the kernel takes it all away in its own time.
         let _ = tap.leave_to_namespace();
@@ -143,9 +165,25 @@ pub fn run(mode: Mode, said: &Said, forwarding: &Forwarding) -> Result<u8> {
 }
 
 /// Descriptors that nobody meant for us stay with us if the kernel cannot close them.
-fn close_inherited(handed: &Handed) {
-    if let Err(error) = sys::fd::close_inherited(&handed.descriptors()) {
+fn close_inherited(handed: &Handed, service: &Service) {
+    let ours = [handed.descriptors(), service.descriptors()].concat();
+    if let Err(error) = sys::fd::close_inherited(&ours) {
         log::warn!("Couldn't close inherited descriptors: {}", reason(&error));
+    }
+}
+
+/// From here on messages go where they belong.
+fn open_log(mode: Mode, run: &Run) -> Result<()> {
+    sink::start(run.level);
+    match &run.log_file {
+        Some(path) => {
+            let what = || format!("Couldn't open log file {}", path.display());
+            fail(&what(), sink::to_file(mode, path, run.log_size))
+        }
+        None => {
+            sink::to_system(mode);
+            Ok(())
+        }
     }
 }
 
@@ -157,25 +195,6 @@ fn tell_choices(discovery: &Discovery, network: &Network) {
     for note in &network.notes {
         log::log!(note.level, "{}", note.text);
     }
-}
-
-/// Whom to change to, if we are not to stay who we are. Root of the machine is never to stay.
-fn identity_to_assume(run: &Run) -> Result<Option<Identity>> {
-    let current = Identity::current();
-    let wanted = match run.run_as {
-        Some(user) => Identity { uid: user.uid, gid: user.gid },
-        None if current.uid == 0 => {
-            let initial = privileges::in_initial_user_namespace();
-            if fail("Couldn't read /proc/self/uid_map", initial)? {
-                log::info!("Started as root, will change to nobody.");
-                privileges::nobody()
-            } else {
-                current
-            }
-        }
-        None => current,
-    };
-    Ok((wanted != current).then_some(wanted))
 }
 
 fn open_pid_file(path: &Path) -> Result<PidFile> {
@@ -277,11 +296,12 @@ fn duid_time() -> u32 {
 }
 
 /// The end of the process that was started: its child is ready, or failed and has said why.
-fn leave_to(parent: Parent, pid_file: Option<PidFile>) -> u8 {
+fn leave_to(parent: Parent, pid_file: Option<PidFile>, mut service: Service) -> u8 {
     let pid = parent.pid();
     match parent.wait() {
         Ok(()) => {
             write_pid(pid_file, pid);
+            service.tell_ready(Some(pid));
             0
         }
         Err(status) => status,
@@ -315,6 +335,7 @@ fn fail<T>(what: &str, result: io::Result<T>) -> Result<T> {
     result.map_err(|error| failure(what, &error))
 }
 
+pub(crate) use self::identity::instead_of_root;
 pub(crate) use sys::reason;
 
 #[cfg(test)]

@@ -150,8 +150,8 @@ impl Configuration {
 
     fn accept_all(&mut self, epoll: &Epoll, now: Instant) {
         while self.clients.len() < CLIENTS {
-            let stream = match self.listener.accept() {
-                Ok((stream, _)) => stream,
+            let stream = match sys::unix::accept(&self.listener) {
+                Ok(stream) => stream,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.accept = None;
                     return;
@@ -166,7 +166,6 @@ impl Configuration {
             let pid = sys::unix::peer_pid(&stream).unwrap_or(0);
             log::info!("Accepted configuration client, PID {pid}");
             let added = self.clients.try_insert_with(|slot| {
-                stream.set_nonblocking(true)?;
                 epoll.add(&stream, Token::Client(slot).to_cookie(), Interest::Edges)?;
                 Ok::<_, io::Error>(Client { stream, stage: Stage::Waiting, since: now })
             });

@@ -80,6 +80,11 @@ impl Namespace {
             let live = entered.is_ok();
             if ready.send(entered).is_ok() && live {
                 serve(&inbox, &outbox);
+                // Nobody is left to ask: the process is about to end, and this thread with it. Ending by
+                // itself takes calls that `prepare` may have forbidden.
+                loop {
+                    thread::park();
+                }
             }
         })?;
         readiness.recv().unwrap_or_else(|_| Err(gone()))?;

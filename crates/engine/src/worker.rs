@@ -23,6 +23,7 @@ use crate::counters::{Counters, Kind, StatsReport};
 use crate::forward::{Forwarder, Forwarding};
 use crate::guest::{Attachment, Capture, GuestLink};
 use crate::host::{HostOptions, KernelHost};
+use crate::later::{Later, Pending};
 use crate::neighbours::Neighbours;
 use crate::token::Token;
 
@@ -63,6 +64,8 @@ pub struct Parts {
     pub neighbours: Option<Neighbours>,
     /// Who is told about counts of events.
     pub stats: Option<StatsReport>,
+    /// What is to be done once, in a while.
+    pub later: Option<Later>,
 }
 
 /// Why a worker's run ended.
@@ -95,6 +98,7 @@ pub struct Worker {
     child: Option<Child>,
     neighbours: Option<Neighbours>,
     counters: Counters,
+    later: Pending,
     now: Instant,
     burst: Burst,
 }
@@ -148,7 +152,7 @@ impl Worker {
     /// # Errors
     /// Those of making descriptors.
     pub fn new(parts: Parts) -> io::Result<Self> {
-        sys::clock::set_timer_slack(TIMER_SLACK);
+        clock::set_timer_slack(TIMER_SLACK);
         let epoll = Epoll::new()?;
         let signals = SignalFd::new()?;
         let watch =
@@ -181,6 +185,7 @@ impl Worker {
             child: parts.child,
             neighbours: parts.neighbours,
             counters: Counters::new(parts.stats),
+            later: Pending::new(parts.later, now),
             now,
             burst: Burst::NEW,
         })
@@ -222,17 +227,18 @@ impl Worker {
         self.stack.end_of_burst(&mut io);
     }
 
-    /// The guest is there: it is told and asked what is told and asked first, and whatever waited for it
-    /// goes on.
+    /// The guest is there, perhaps again: it is told and asked what is told and asked first, and whatever
+    /// waited for it, or got lost on the way to it, goes on.
     fn meet_guest(&mut self) {
         let mut io = Io { guest: &mut self.link, host: &mut self.host, now: self.now };
         self.stack.start(&mut io);
-        self.stack.on_link_ready();
+        self.stack.on_new_link();
     }
 
     /// How long to sleep: until the next deadline.
     fn timeout(&self) -> Option<Duration> {
-        let deadlines = [self.stack.next_deadline(), self.forwarder.next_deadline()];
+        let deadlines =
+            [self.stack.next_deadline(), self.forwarder.next_deadline(), self.later.deadline()];
         deadlines.into_iter().flatten().min().map(|deadline| deadline.since(self.now))
     }
 
@@ -290,6 +296,7 @@ impl Worker {
         if self.forwarder.next_deadline().is_some_and(|deadline| deadline <= self.now) {
             self.forwarder.poll(&mut self.stack, &mut io);
         }
+        self.later.poll(self.now);
         self.stack.end_of_burst(&mut io);
         if let GuestLink::Stream(stream) = &mut self.link {
             stream.watch_for_room(self.host.epoll());

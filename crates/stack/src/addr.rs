@@ -130,8 +130,9 @@ impl Link {
     pub fn inbound_destination(&self, source: IpAddr) -> Option<IpAddr> {
         match source {
             IpAddr::V4(_) => self.v4_seen.map(IpAddr::V4),
+            // A guest that was there before us may have said nothing with that address yet.
             IpAddr::V6(source) if source.is_unicast_link_local() => {
-                self.v6_link_local_seen.map(IpAddr::V6)
+                self.v6_link_local_seen.or(self.v6_seen).map(IpAddr::V6)
             }
             IpAddr::V6(_) => self.v6_seen.map(IpAddr::V6),
         }
@@ -449,7 +450,8 @@ mod tests {
         link.observe_v4(v4, "192.0.2.9".parse().unwrap());
         assert_eq!(link.inbound_destination(ip("198.51.100.1")), Some(ip("192.0.2.9")));
 
-        assert_eq!(link.inbound_destination(ip("fe80::9")), None);
+        // Better than nowhere.
+        assert_eq!(link.inbound_destination(ip("fe80::9")), link.v6_seen().map(IpAddr::V6));
         link.observe_v6(v6, "fe80::2".parse().unwrap());
         link.observe_v6(v6, "2001:db8:1::2".parse().unwrap());
         for ignored in ["::", "::1", "ff02::1"] {

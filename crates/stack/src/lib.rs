@@ -235,6 +235,13 @@ impl<H: Host> Stack<H> {
         self.layers.tcp.on_link_ready();
     }
 
+    /// The link is another one to the same guest. What was on its way over the old one is lost; as far as it is
+    /// owed to the guest, it is sent again at the end of this burst.
+    pub fn on_new_link(&mut self) {
+        self.link_is_full = false;
+        self.layers.tcp.on_new_link();
+    }
+
     /// The host accepted a connection for the guest, between `guest` and `peer` as the guest sees them:
     /// opens its other half. `make` makes the flow's socket of it, and is not called if there can be no
     /// such flow: the tuple is taken, the table full, or too many connections wait for the guest.

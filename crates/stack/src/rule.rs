@@ -311,8 +311,9 @@ pub enum RuleError {
     MulticastTarget(IpAddr),
     /// One target address cannot serve both families.
     #[error(
-        "Dual stack forward to a target address is unsupported\n\
+        "Dual stack forward to {} address {} unsupported\n\
          Did you mean {}/... instead?",
+        family_name(*.0), .0,
         if .0.is_ipv4() { "0.0.0.0" } else { "[::]" }
     )]
     DualStackTarget(IpAddr),

@@ -455,6 +455,13 @@ impl Rig {
         self.end_of_burst();
     }
 
+    /// There is another link, which takes all there is.
+    pub(crate) fn renew_link(&mut self) {
+        (self.guest.full, self.guest.room) = (false, None);
+        self.stack.on_new_link();
+        self.end_of_burst();
+    }
+
     /// Lets time pass, with every deadline in between. Returns how many there were.
     pub(crate) fn pass(&mut self, span: Duration) -> usize {
         let end = self.now + span;

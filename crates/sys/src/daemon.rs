@@ -57,6 +57,7 @@ pub struct Parent {
 pub struct Background {
     null: OwnedFd,
     ready: OwnedFd,
+    pid: u32,
 }
 
 /// Forks once. `/dev/null` is opened before, while the file system is there for certain.
@@ -72,7 +73,7 @@ pub fn fork() -> io::Result<Forked> {
         }
         None => {
             rustix::process::setsid()?;
-            Ok(Forked::Child(Background { null, ready }))
+            Ok(Forked::Child(Background { null, ready, pid: crate::process::id_outside() }))
         }
     }
 }
@@ -100,16 +101,36 @@ impl Parent {
 }
 
 impl Background {
-    /// Replaces standard input, output and error by `/dev/null`, then lets the parent leave.
+    /// Our process id as our parent counts.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Replaces standard input, output and error by `/dev/null`.
     ///
     /// # Errors
     /// Those of `dup2(2)`.
-    pub fn detach(self) -> io::Result<()> {
+    pub fn detach(self) -> io::Result<Detached> {
         let null = self.null.as_fd();
         dup2_stdin(null)?;
         dup2_stdout(null)?;
         dup2_stderr(null)?;
-        rustix::io::write(&self.ready, &[1])?;
+        Ok(Detached(self.ready))
+    }
+}
+
+/// A child that has left the terminal, and whose parent still waits for it.
+#[derive(Debug)]
+pub struct Detached(OwnedFd);
+
+impl Detached {
+    /// Lets the parent leave.
+    ///
+    /// # Errors
+    /// `EPIPE` if it has gone.
+    pub fn release_parent(self) -> io::Result<()> {
+        rustix::io::write(&self.0, &[1])?;
         Ok(())
     }
 }

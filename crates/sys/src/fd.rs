@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use rustix::fs::{Mode, OFlags, open};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
@@ -47,24 +48,43 @@ pub fn adopt(number: RawFd) -> io::Result<OwnedFd> {
     Ok(adopted)
 }
 
-/// Closes every inherited descriptor above 2 except those in `keep` (`close_range(2)`).
+/// Closes every inherited descriptor above 2 except those in `keep`, by `close_range(2)`, or one by one where that
+/// is missing (before Linux 5.9) or not allowed.
 ///
 /// For the very start of a process, while nothing but `keep` has been opened: whoever owned one of
 /// the closed descriptors would find it gone.
 ///
 /// # Errors
-/// Those of `close_range(2)`; `ENOSYS` before Linux 5.9.
+/// Those of `close_range(2)`, if `/proc/self/fd` cannot be read either.
 pub fn close_inherited(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut kept: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).filter(|fd| *fd > 2).collect();
     kept.sort_unstable();
+    close_ranges(&kept).or_else(|error| close_each(&kept).map_err(|_| error))
+}
+
+/// Closes what is between the `kept` ones, which are in order.
+fn close_ranges(kept: &[RawFd]) -> io::Result<()> {
     let mut first = 3;
-    for fd in kept {
+    for &fd in kept {
         if first < fd {
             close_range(first, fd - 1)?;
         }
         first = first.max(fd + 1);
     }
     close_range(first, RawFd::MAX)
+}
+
+/// Closes what there is but the `kept` ones.
+fn close_each(kept: &[RawFd]) -> io::Result<()> {
+    let numbers = std::fs::read_dir("/proc/self/fd")?
+        .map(|entry| Ok(entry?.file_name().to_str().and_then(|name| name.parse().ok())))
+        .collect::<io::Result<Vec<Option<RawFd>>>>()?;
+    for fd in numbers.into_iter().flatten().filter(|fd| *fd > 2 && !kept.contains(fd)) {
+        // The directory's own is among them, and gone already.
+        // SAFETY: no pointers. That the closed descriptors have no owner is this module's contract.
+        unsafe { libc::close(fd) };
+    }
+    Ok(())
 }
 
 /// Gives `fd` the number that a program to be executed expects it at; it inherits it. What has that
@@ -139,7 +159,9 @@ impl Spare {
     /// # Errors
     /// `EMFILE`, `ENFILE`.
     pub fn new() -> io::Result<Self> {
-        let fd = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?;
+        // A socket, because making those is what its owners have to be able to anyway.
+        let flags = SocketFlags::CLOEXEC;
+        let fd = socket_with(AddressFamily::INET, SocketType::DGRAM, flags, Some(ipproto::UDP))?;
         Ok(Self(Some(fd)))
     }
 

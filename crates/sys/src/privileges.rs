@@ -1,11 +1,12 @@
 //! Who we are to the kernel: user and group, capabilities, and giving them up.
 
-mod accounts;
-
 use std::io;
 
 use rustix::io::Errno;
-use rustix::process::{DumpableBehavior, Gid, Uid, getegid, geteuid, set_dumpable_behavior};
+use rustix::process::{
+    DumpableBehavior, Gid, Resource, Rlimit, Uid, getegid, geteuid, set_dumpable_behavior,
+    setrlimit,
+};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, UnshareFlags, capabilities, clear_ambient_capability_set,
     remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
@@ -13,8 +14,6 @@ use rustix::thread::{
 };
 
 use crate::netns::map_root_to;
-
-pub use accounts::nobody;
 
 /// A user and a group, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,14 +37,23 @@ impl Identity {
     /// # Errors
     /// Those of `setresgid(2)` and `setresuid(2)`.
     pub fn assume(self) -> io::Result<()> {
-        match set_thread_groups(&[]) {
-            Ok(()) | Err(Errno::PERM) => {}
-            Err(error) => return Err(error.into()),
-        }
+        drop_groups()?;
         let gid = Gid::from_raw(self.gid);
         set_thread_res_gid(gid, gid, gid)?;
         let uid = Uid::from_raw(self.uid);
         Ok(set_thread_res_uid(uid, uid, uid)?)
+    }
+}
+
+/// Takes the calling thread out of its supplementary groups, if that may be done. Acts on the calling thread:
+/// for single-threaded processes.
+///
+/// # Errors
+/// Those of `setgroups(2)`, except `EPERM`.
+pub fn drop_groups() -> io::Result<()> {
+    match set_thread_groups(&[]) {
+        Ok(()) | Err(Errno::PERM) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -87,20 +95,47 @@ pub fn is_administrator() -> bool {
     capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
 }
 
-/// Empties the bounding set of the calling thread: no program it executes gains a capability.
+/// Empties the bounding set of the calling thread: no program it executes gains a capability. `false` if it
+/// may not (that takes `CAP_SETPCAP`) and the set is as it was.
 ///
 /// # Errors
-/// Those of `prctl(2)`. Without `CAP_SETPCAP` the set is left alone.
-pub fn empty_bounding_set() -> io::Result<()> {
+/// Those of `prctl(2)`.
+pub fn empty_bounding_set() -> io::Result<bool> {
     for number in 0..u64::BITS {
         match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number)) {
             Ok(()) => {}
-            // The end of those the kernel knows, or no right to change the set.
-            Err(Errno::INVAL | Errno::PERM) => break,
+            // The end of those the kernel knows.
+            Err(Errno::INVAL) => break,
+            Err(Errno::PERM) => return Ok(false),
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(())
+    Ok(true)
+}
+
+/// Gives up every capability of the calling thread that no start can need. What a program that it executes may
+/// get is left alone.
+///
+/// # Errors
+/// Those of `capget(2)` and `capset(2)`.
+pub fn keep_what_a_start_needs() -> io::Result<()> {
+    // To listen on low ports; to change the user, and take supplementary groups away; to make namespaces,
+    // enter them and configure them; to mount and change the root; to get at files of the user we do not
+    // stay, namespaces of processes among them; to map root into a user namespace; and to empty the
+    // bounding set in the end.
+    let needed = CapabilitySet::NET_BIND_SERVICE
+        | CapabilitySet::SETUID
+        | CapabilitySet::SETGID
+        | CapabilitySet::SYS_ADMIN
+        | CapabilitySet::NET_ADMIN
+        | CapabilitySet::SYS_CHROOT
+        | CapabilitySet::DAC_OVERRIDE
+        | CapabilitySet::SYS_PTRACE
+        | CapabilitySet::SETFCAP
+        | CapabilitySet::SETPCAP;
+    let CapabilitySets { effective, permitted, inheritable } = capabilities(None)?;
+    let (effective, permitted) = (effective & needed, permitted & needed);
+    Ok(set_capabilities(None, CapabilitySets { effective, permitted, inheritable })?)
 }
 
 /// Gives up every capability of the calling thread.
@@ -193,6 +228,14 @@ impl Kept {
 /// Those of `prctl(2)`.
 pub fn forbid_new_privileges() -> io::Result<()> {
     Ok(set_no_new_privs(true)?)
+}
+
+/// No core files of this process (`RLIMIT_CORE`), nor of programs it executes.
+///
+/// # Errors
+/// Those of `setrlimit(2)`.
+pub fn forbid_core_files() -> io::Result<()> {
+    Ok(setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?)
 }
 
 /// No core dumps, and no access for debuggers of the same user (`PR_SET_DUMPABLE`).

@@ -6,15 +6,13 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::net::UnixStream;
 
-use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
-};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use crate::netns::{map_root_to, new_network};
-use crate::privileges::{self, Identity};
+use crate::privileges::Identity;
 use crate::process::{clone, run};
+use crate::sandbox::{self, RootError};
 use crate::socket;
 use crate::tun::{Offload, Tap};
 
@@ -39,9 +37,8 @@ impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
 }
 
 /// Steps by their numbers, which is how they travel.
-const STEPS: [&str; 13] = [
-    START, ASSUME, USER, MAPS, NETWORK, TAP, MOUNTS, UNBINDABLE, TMPFS, PIVOT, UMOUNT, PING, REPAIR,
-];
+const STEPS: [&str; 11] =
+    [START, ASSUME, USER, MAPS, NETWORK, TAP, MOUNTS, ROOT, FIXED_ROOT, PING, REPAIR];
 const START: &str = "starting a process";
 /// The step of becoming whom to go on as.
 pub const ASSUME: &str = "becoming another user";
@@ -50,12 +47,10 @@ const MAPS: &str = "mapping users in it";
 const NETWORK: &str = "making a network namespace";
 /// The step of making a tap interface.
 pub const TAP: &str = "making an interface in it";
-const MOUNTS: &str = "making a mount namespace";
-const UNBINDABLE: &str = "making mounts unbindable";
-const TMPFS: &str = "mounting a tmpfs on /tmp";
-/// The step of changing the root directory.
-pub const PIVOT: &str = "pivot_root";
-const UMOUNT: &str = "unmounting the old root";
+const MOUNTS: &str = "making mount, IPC and UTS namespaces";
+const ROOT: &str = "emptying the root directory";
+/// The step of exchanging the root directory, where it cannot be exchanged but might be changed.
+pub const FIXED_ROOT: &str = "exchanging the root directory";
 const PING: &str = "opening a ping socket";
 const REPAIR: &str = "setting repair mode";
 
@@ -149,16 +144,13 @@ pub fn tap() -> Result<Offload, Failure> {
 pub fn can_have_empty_root(identity: Option<Identity>) -> Result<(), Failure> {
     apart(|| {
         user_namespace(identity)?;
-        // SAFETY: unshare_unsafe is about descriptor tables; CLONE_NEWNS does not touch those.
-        unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.step(MOUNTS)?;
-        let unbindable = MountPropagationFlags::UNBINDABLE | MountPropagationFlags::REC;
-        mount_change("/", unbindable).step(UNBINDABLE)?;
-        let flags =
-            MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::NOSUID | MountFlags::RDONLY;
-        mount("", "/tmp", "tmpfs", flags, Some(c"nr_inodes=2,nr_blocks=0")).step(TMPFS)?;
-        std::env::set_current_dir("/tmp").step(TMPFS)?;
-        rustix::process::pivot_root(".", ".").step(PIVOT)?;
-        unmount(".", UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).step(UMOUNT)?;
+        sandbox::enter_new_namespaces().step(MOUNTS)?;
+        sandbox::empty_root(|| false).map_err(
+            |RootError { error, could_be_changed, .. }| Failure {
+                step: if could_be_changed { FIXED_ROOT } else { ROOT },
+                error,
+            },
+        )?;
         Ok(0)
     })
     .map(drop)
@@ -252,15 +244,6 @@ pub fn low_port(port: u16) -> io::Result<()> {
 /// `EAFNOSUPPORT` without IPv6, `EADDRNOTAVAIL` where it is switched off.
 pub fn ipv6() -> io::Result<()> {
     std::net::UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).map(drop)
-}
-
-/// Whom pasta and passt go on as: nobody, if they are started by root of the machine.
-///
-/// # Errors
-/// Those of reading `/proc/self/uid_map`.
-pub fn successor() -> io::Result<Option<Identity>> {
-    let root = Identity::current().uid == 0 && privileges::in_initial_user_namespace()?;
-    Ok(root.then(privileges::nobody))
 }
 
 #[cfg(test)]

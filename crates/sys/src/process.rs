@@ -184,6 +184,14 @@ pub(crate) fn run(job: impl FnOnce() -> u8) -> ! {
     exit_now(status)
 }
 
+/// Our process id as those count who mounted `/proc`: in a new PID namespace we are number 1 only to ourselves.
+#[must_use]
+pub fn id_outside() -> u32 {
+    let link = std::fs::read_link("/proc/self").ok();
+    let number = link.and_then(|number| number.to_str()?.parse().ok());
+    number.unwrap_or_else(std::process::id)
+}
+
 /// Ends the process without running exit handlers, which are the parent's.
 pub fn exit_now(status: u8) -> ! {
     // SAFETY: _exit never returns and touches no memory of ours.

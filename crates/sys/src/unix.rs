@@ -14,7 +14,8 @@ use rustix::fs::{FileType, stat};
 use rustix::io::retry_on_intr;
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{
-    AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, recv, socket_with,
+    AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, recv,
+    socket_with,
 };
 use rustix::path::Arg;
 
@@ -42,6 +43,14 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// Takes the next connection, which will not block either.
+///
+/// # Errors
+/// Those of `accept4(2)`.
+pub fn accept(listener: &UnixListener) -> io::Result<UnixStream> {
+    Ok(accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?.into())
+}
+
 /// Whether a stream socket at `path` still belongs to somebody, who does not learn that we asked: the
 /// kernel refuses to connect sockets of different types, but only once it has found the other one.
 fn has_owner(path: &Path) -> io::Result<bool> {
@@ -61,6 +70,15 @@ pub fn is_connected_stream(fd: impl AsFd) -> bool {
     let fd = fd.as_fd();
     sockopt::socket_type(fd).is_ok_and(|kind| kind == SocketType::STREAM)
         && rustix::net::getpeername(fd).is_ok_and(|peer| peer.is_some())
+}
+
+/// Whether `fd` is a UNIX domain stream socket on which somebody listens.
+#[must_use]
+pub fn is_stream_listener(fd: impl AsFd) -> bool {
+    let fd = fd.as_fd();
+    sockopt::socket_domain(fd).is_ok_and(|domain| domain == AddressFamily::UNIX)
+        && sockopt::socket_type(fd).is_ok_and(|kind| kind == SocketType::STREAM)
+        && sockopt::socket_acceptconn(fd).is_ok_and(|listens| listens)
 }
 
 /// Makes room for as much as the kernel lets us (`SO_SNDBUF`, at most `net.core.wmem_max`).
@@ -157,6 +175,60 @@ pub fn connect(path: impl Arg, limit: Option<Duration>) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// The client's end of a stream socket, which waits by `ppoll(2)` alone, for no longer than it is told.
+#[derive(Debug)]
+pub struct Client(OwnedFd);
+
+impl Client {
+    /// Connects to the socket at `path`, without waiting for a server whose queue is full.
+    ///
+    /// # Errors
+    /// `WouldBlock` if it is; those of `connect(2)`.
+    pub fn connect(path: impl Arg) -> io::Result<Self> {
+        let address = SocketAddrUnix::new(path)?;
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        rustix::net::connect(&socket, &address)?;
+        Ok(Self(socket))
+    }
+
+    /// Reads what there is, or what comes before `limit`. 0: nothing will.
+    ///
+    /// # Errors
+    /// `TimedOut` if nothing comes; `Interrupted`; those of `read(2)`.
+    pub fn read(&self, buffer: &mut [u8], limit: Duration) -> io::Result<usize> {
+        self.wait(PollFlags::IN, limit)?;
+        Ok(rustix::io::read(&self.0, buffer)?)
+    }
+
+    /// Writes as much as there is room for, or gets some before `limit`. By `write(2)`: who has not ignored
+    /// `SIGPIPE` may be ended by it.
+    ///
+    /// # Errors
+    /// `TimedOut` if there is no room; `Interrupted`; those of `write(2)`.
+    pub fn write(&self, bytes: &[u8], limit: Duration) -> io::Result<usize> {
+        self.wait(PollFlags::OUT, limit)?;
+        Ok(rustix::io::write(&self.0, bytes)?)
+    }
+
+    /// Says that nothing more will be written.
+    ///
+    /// # Errors
+    /// Those of `shutdown(2)`.
+    pub fn finish(&self) -> io::Result<()> {
+        Ok(rustix::net::shutdown(&self.0, rustix::net::Shutdown::Write)?)
+    }
+
+    fn wait(&self, events: PollFlags, limit: Duration) -> io::Result<()> {
+        let seconds = limit.as_secs().try_into().unwrap_or(i64::MAX);
+        let limit = Timespec { tv_sec: seconds, tv_nsec: limit.subsec_nanos().into() };
+        match poll(&mut [PollFd::new(&self.0, events)], Some(&limit))? {
+            0 => Err(io::ErrorKind::TimedOut.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Sends bytes, by `write(2)`: who has not ignored `SIGPIPE` may be ended by it.
 ///
 /// # Errors
@@ -205,9 +277,11 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("unix-stream-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         let listener = bind(&directory.join("socket")).unwrap();
-        assert!(!is_connected_stream(&listener));
+        assert!(!is_connected_stream(&listener) && is_stream_listener(&listener));
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(!is_stream_listener(&tcp));
         let (one, other) = UnixStream::pair().unwrap();
-        assert!(is_connected_stream(&one));
+        assert!(is_connected_stream(&one) && !is_stream_listener(&one));
         drop(other);
         assert!(is_connected_stream(&one), "what it sent may still be there");
         let (one, _other) = UnixDatagram::pair().unwrap();
@@ -215,7 +289,8 @@ mod tests {
         let flags = SocketFlags::CLOEXEC;
         let fresh = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
         assert!(!is_connected_stream(&fresh));
-        assert!(!is_connected_stream(fs::File::open("/dev/null").unwrap()));
+        let file = fs::File::open("/dev/null").unwrap();
+        assert!(!is_connected_stream(&file) && !is_stream_listener(&file));
         fs::remove_dir_all(&directory).unwrap();
     }
 

@@ -43,8 +43,11 @@ impl Tree {
         fs::create_dir_all(dir)?;
         let dir = dir.canonicalize()?;
         let _ = fs::remove_file(&made_of);
-        let mut command = Command::new("sh");
-        command.args(["-c", MAKE, "debootstrap.sh"]).arg(&dir).arg(recipe.commands);
+        // Mounts and processes of an attempt that is broken off go with these namespaces.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork"]);
+        command.args(["--kill-child", "--mount-proc", "--propagation", "private", "--"]);
+        command.args(["sh", "-c", MAKE, "debootstrap.sh"]).arg(&dir).arg(recipe.commands);
         command.args(recipe.packages);
         Proc::run(command, LIMIT)?.ok("making the tree")?;
         fs::write(dir.join("recipe"), text)?;

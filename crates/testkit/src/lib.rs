@@ -33,5 +33,5 @@ mod wait;
 
 pub use pasta::{Holder, Pasta, PastaBuilder, STATIC_BIN};
 pub use proc::{Outcome, Proc};
-pub use rig::{Family, Place, Rig, RigError, User, in_rig, skip};
+pub use rig::{Family, Place, Rig, RigError, User, enclosed, in_rig, skip};
 pub use wait::{until, wait_for};

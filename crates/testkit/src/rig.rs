@@ -119,7 +119,7 @@ pub enum Place {
     Of(u32),
 }
 
-/// The private host of one test. Exists only in a process that [`in_rig`] started.
+/// The private host of one test. Exists only in a process that [`in_rig`] or [`enclosed`] started.
 #[derive(Debug)]
 pub struct Rig {
     helper: PathBuf,
@@ -136,7 +136,7 @@ pub struct Rig {
 /// If `body` fails or takes longer than `limit`.
 pub fn in_rig(name: &str, helper: &Path, limit: Duration, body: impl FnOnce(&Rig) -> Result<()>) {
     if std::env::var_os(INSIDE).is_some_and(|inside| inside == *name) {
-        let rig = match Rig::new(helper) {
+        let rig = match Rig::make(helper) {
             Ok(rig) => rig,
             Err(error) => leave_or_panic(name, &error),
         };
@@ -186,17 +186,28 @@ pub fn skip(name: &str, reason: &str) {
 
 /// Starts this very program again, for one test, as the first child of fresh namespaces.
 fn outer(name: &str, helper: &Path, limit: Duration) -> Result<Outcome> {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--net", "--fork"]);
-    command.args(["--kill-child", "--mount-proc", "--"]).arg(helper).args(["init", "--"]);
-    command.arg(std::env::current_exe()?);
+    let mut command = enclosed(helper, &std::env::current_exe()?);
     command.args([name, "--exact", "--nocapture", "--test-threads=1"]);
     command.env(INSIDE, name).env_remove("RUST_BACKTRACE");
     Proc::run(command, limit)
 }
 
+/// A command that runs `program` as the first child of fresh mount, PID and network namespaces, where
+/// it can make a rig with [`Rig::make`]. They end with the program, and the program with the caller.
+pub fn enclosed(helper: &Path, program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--net", "--fork"]);
+    command.args(["--kill-child", "--mount-proc", "--"]).arg(helper).args(["init", "--"]);
+    command.arg(program);
+    command
+}
+
 impl Rig {
-    fn new(helper: &Path) -> Result<Self> {
+    /// Makes the rig's network around the calling process, which [`enclosed`] has started.
+    ///
+    /// # Errors
+    /// A [`RigError`] if this machine cannot do it.
+    pub fn make(helper: &Path) -> Result<Self> {
         let mut command = Command::new("sh");
         command.args(["-c", include_str!("rig.sh")]);
         let outcome = Proc::run(command, SHORT)?;

@@ -281,11 +281,12 @@ fn missing_resolvers(
     if !services.announce_dns {
         return;
     }
+    // Many hosts have resolvers of one family only: nothing that should break a silence.
     if none4 && services.dhcp {
-        note(notes, log::Level::Warn, "No IPv4 nameserver available for DHCP");
+        note(notes, log::Level::Info, "No IPv4 nameserver available for DHCP");
     }
     if none6 && (services.ra || services.dhcpv6) {
-        note(notes, log::Level::Warn, "No IPv6 nameserver available for NDP/DHCPv6");
+        note(notes, log::Level::Info, "No IPv6 nameserver available for NDP/DHCPv6");
     }
 }
 

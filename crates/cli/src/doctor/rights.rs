@@ -8,7 +8,7 @@ use sys::probe::{self, Failure};
 
 use super::{Finding, number};
 use crate::said::Mode;
-use crate::start::reason;
+use crate::start::{instead_of_root, reason};
 
 /// With fewer descriptors than this, it starts, and that is about all.
 const FEW_FILES: usize = 64;
@@ -19,12 +19,12 @@ const LAST_LOW_PORT: u16 = 1023;
 
 /// Whom the program would go on as, if not as who it is; [`user`] tells what is wrong if that is unknown.
 fn successor() -> Option<Identity> {
-    probe::successor().ok().flatten()
+    instead_of_root().ok().flatten()
 }
 
 pub(super) fn user(mode: Mode) -> Finding {
     let current = Identity::current();
-    match probe::successor() {
+    match instead_of_root() {
         Ok(Some(nobody)) => Finding::ok(format!(
             "root, goes on as user {} and group {} unless --runas says otherwise",
             nobody.uid, nobody.gid
@@ -101,10 +101,10 @@ pub(super) fn empty_root(_: Mode) -> Finding {
     let Err(failure) = probe::can_have_empty_root(successor()) else {
         return Finding::ok("left the file system for an empty root directory");
     };
-    if failure.step == probe::PIVOT && failure.error.kind() == ErrorKind::InvalidInput {
+    if failure.step == probe::FIXED_ROOT {
         return Finding::fail(
-            format!("{}: the root directory is no ordinary mount", told(&failure)),
-            "--chroot-fallback, or a root that is not the initial ramfs",
+            told(&failure),
+            "--chroot-fallback, or a root directory that is an ordinary mount: neither the initial ramfs nor a chroot",
         );
     }
     namespace_failure(&failure)

@@ -76,13 +76,30 @@ pub(super) const FLAGS: &[Flag] = &[
         short: Some('l'),
         metavar: Some("PATH"),
         help: "Write messages to a file",
+        man: "The file is emptied or made with mode 0600. Each message is a line with the seconds since the \
+              start and its level; the first line names the program. Messages go to standard error too, as \
+              long as the process is in the foreground, but not to the system's log. A full disk costs \
+              messages, nothing else. With --debug and without --log-file, nothing goes to the system's log \
+              either.",
+        default: Some("the system's log, /dev/log"),
         complete: Complete::File,
+        action: Action::Value(|said, given| {
+            said.log_file = Some(given.path("Invalid log file path")?);
+            Ok(())
+        }),
         ..BASE
     },
     Flag {
         long: "log-size",
         metavar: Some("BYTES"),
         help: "Keep the file of --log-file below this size",
+        man: "When the file would reach it, the oldest lines go, three tenths of it, and the first line tells \
+              when that was. At least 40960 bytes.",
+        default: Some("1048576"),
+        action: Action::Value(|said, given| {
+            said.log_size = Some(given.log_size()?);
+            Ok(())
+        }),
         ..BASE
     },
     Flag {
@@ -160,7 +177,30 @@ pub(super) const FLAGS: &[Flag] = &[
         }),
         ..BASE
     },
-    Flag { long: "chroot-fallback", help: "Allow chroot where pivot_root is refused", ..BASE },
+    Flag {
+        long: "ready-fd",
+        metavar: Some("FD"),
+        help: "Tell on descriptor FD when all is ready",
+        man: "The word ready and a line break are written to FD, an inherited descriptor, which is then closed: \
+              when the process that was started ends, or, in the foreground, at the same point, with the PID \
+              file complete. A start that fails closes it without a word.",
+        exact: true,
+        action: Action::Value(|said, given| {
+            said.ready_fd = Some(given.descriptor("Invalid --ready-fd")?);
+            Ok(())
+        }),
+        ..BASE
+    },
+    Flag {
+        long: "chroot-fallback",
+        help: "Allow chroot where pivot_root is refused",
+        man: "The root directory is exchanged for an empty one. Where that cannot be done (the first file \
+              system of a machine, an initramfs, cannot be left), the start fails, unless this option \
+              allows to change into the empty directory instead. That is weaker: the former root stays \
+              mounted beneath.",
+        action: Action::Switch(|said| said.chroot_fallback = true),
+        ..BASE
+    },
     Flag {
         long: "socket",
         aliases: &["socket-path"],
@@ -234,7 +274,7 @@ pub(super) const FLAGS: &[Flag] = &[
         man: "The descriptor is inherited, and one end of a stream socket. Implies --one-off. Undoes an \
               earlier --socket.",
         action: Action::Value(|said, given| {
-            said.fd = Some(given.descriptor()?);
+            said.fd = Some(given.descriptor("Invalid --fd")?);
             said.socket = None;
             Ok(())
         }),

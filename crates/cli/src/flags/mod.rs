@@ -346,6 +346,19 @@ mod tests {
     }
 
     #[test]
+    fn names_of_our_own_are_exact() {
+        // So beginnings mean what they mean where there is no such option.
+        for (name, meant) in [("re", Some("repair-path")), ("rea", None), ("ready-f", None)] {
+            let found = match PASST.long(OsStr::new(name)) {
+                Long::One(flag, _) => Some(flag.long),
+                Long::None | Long::Several(_) => None,
+            };
+            assert_eq!(found, meant, "--{name}");
+        }
+        assert!(matches!(PASST.long(OsStr::new("ready-fd")), Long::One(..)));
+    }
+
+    #[test]
     fn exact_names_are_not_abbreviated() {
         const BASE: Flag = Flag::LATER;
         static LIST: [Flag; 3] = [

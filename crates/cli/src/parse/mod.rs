@@ -12,6 +12,7 @@ mod value;
 
 use std::ffi::{OsStr, OsString};
 
+pub(crate) use self::user::nobody;
 pub use self::value::{Given, Lookup};
 use crate::flags::{self, Action, Flag, Flags, Long};
 use crate::said::{Families, Mode, Said};

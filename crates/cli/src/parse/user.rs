@@ -29,8 +29,15 @@ fn number(text: &str) -> Option<u32> {
     c_notation(text).and_then(|n| u32::try_from(n).ok()).filter(|&n| n != u32::MAX)
 }
 
+/// The unprivileged user of this machine: what `/etc/passwd` calls nobody, unless that is root or nothing; else
+/// the ids that the kernel shows for those it cannot.
+pub(crate) fn nobody(passwd: &str) -> User {
+    const OVERFLOW: u32 = 65534;
+    resolve("nobody", passwd, "").unwrap_or(User { uid: OVERFLOW, gid: OVERFLOW })
+}
+
 /// User and primary group of a login (passwd(5)).
-pub(crate) fn login(name: &str, passwd: &str) -> Option<(u32, u32)> {
+fn login(name: &str, passwd: &str) -> Option<(u32, u32)> {
     let line = entry(name, passwd)?;
     let mut ids = line.split(':').skip(2);
     Some((ids.next()?.parse().ok()?, ids.next()?.parse().ok()?))
@@ -77,6 +84,14 @@ mod tests {
             ("-1", None),
         ] {
             assert_eq!(resolve(text, PASSWD, GROUP), wanted, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_never_root() {
+        assert_eq!(nobody(PASSWD), User { uid: 65534, gid: 65533 });
+        for none in ["", "nobod:x:1:1:", "nobody:x:0:0:", "nobody:x", "nobody:x:y:z:"] {
+            assert_eq!(nobody(none), User { uid: 65534, gid: 65534 }, "{none}");
         }
     }
 }

@@ -12,6 +12,8 @@ use crate::said::{Said, User};
 
 /// Largest MTU: a frame of 65535 bytes without its Ethernet header.
 const MAX_MTU: u16 = 65_521;
+/// A log file of fewer bytes is refused.
+const MIN_LOG_SIZE: u64 = 5 * 8192;
 /// Bytes of a path at most, without the final zero (`PATH_MAX`).
 const MAX_PATH: usize = 4095;
 /// Bytes of the path of a UNIX domain socket at most, without the final zero (`sun_path`).
@@ -106,9 +108,17 @@ impl<'a> Given<'a> {
     }
 
     /// Number of a descriptor.
-    pub fn descriptor(&self) -> Result<i32, Refusal> {
-        const WRONG: &str = "Invalid --fd";
-        i32::try_from(self.number_up_to(WRONG, u64::MAX)?).map_err(|_| self.refusal(WRONG))
+    pub fn descriptor(&self, wrong: &str) -> Result<i32, Refusal> {
+        i32::try_from(self.number_up_to(wrong, u64::MAX)?).map_err(|_| self.refusal(wrong))
+    }
+
+    /// Size of a log file that holds some messages at least.
+    pub fn log_size(&self) -> Result<u64, Refusal> {
+        const WRONG: &str = "Invalid --log-size";
+        match self.number_up_to(WRONG, u64::MAX)? {
+            size if size < MIN_LOG_SIZE => self.refuse(WRONG),
+            size => Ok(size),
+        }
     }
 
     /// A path of a possible length.

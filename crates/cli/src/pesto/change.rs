@@ -18,14 +18,19 @@ enum Mode {
     Delete,
 }
 
-/// The tables as they shall be: `commands` applied to those of the server, in their order.
+/// The tables as they shall be: `commands` applied to those of the server, in their order. `ephemeral` is
+/// this host's ports of that kind, or what is to be said about them.
 ///
 /// # Errors
 /// The first command that cannot be obeyed; nothing may be sent then.
-pub(super) fn apply(commands: &[Command], received: &[PifTable]) -> Result<Vec<PifTable>> {
+pub(super) fn apply(
+    commands: &[Command],
+    received: &[PifTable],
+    ephemeral: Result<Ephemeral, String>,
+) -> Result<Vec<PifTable>> {
     let mut tables = received.to_vec();
     let mut mode = Mode::Replace;
-    let ephemeral = Ephemeral::read().unwrap_or_else(|warning| {
+    let ephemeral = ephemeral.unwrap_or_else(|warning| {
         log::warn!("{warning}");
         Ephemeral::default()
     });
@@ -139,16 +144,16 @@ mod tests {
 
     /// Tables with the rules of a command line.
     fn tables(line: &str) -> Vec<PifTable> {
-        apply(&commands(line), &empty(Capabilities::ALL)).unwrap()
+        apply(&commands(line), &empty(Capabilities::ALL), Ephemeral::read()).unwrap()
     }
 
     /// What a command line makes of a server that was set up by another one.
     fn after(before: &str, line: &str) -> Vec<PifTable> {
-        apply(&commands(line), &tables(before)).unwrap()
+        apply(&commands(line), &tables(before), Ephemeral::read()).unwrap()
     }
 
     fn refused(before: &str, line: &str) -> String {
-        apply(&commands(line), &tables(before)).unwrap_err().to_string()
+        apply(&commands(line), &tables(before), Ephemeral::read()).unwrap_err().to_string()
     }
 
     const BEFORE: &str = "-t 8000 -u 53 -T 22 -U 123";
@@ -218,7 +223,7 @@ mod tests {
         assert_eq!(after(BEFORE, "-A -t 1 -C HOST"), tables("-T 22 -U 123"));
         for name in ["X", "host", "", "TAP"] {
             let command = Command::Clear(name.to_owned());
-            let error = apply(&[command], &tables(BEFORE)).unwrap_err();
+            let error = apply(&[command], &tables(BEFORE), Ephemeral::read()).unwrap_err();
             assert_eq!(error.to_string(), format!("Unsupported pif name {name}"));
         }
     }
@@ -237,7 +242,8 @@ mod tests {
     #[test]
     fn servers_have_limits() {
         let caps = Capabilities { ipv6: false, udp: false, ..Capabilities::ALL };
-        let refused = |line| apply(&commands(line), &empty(caps)).unwrap_err().to_string();
+        let refused =
+            |line| apply(&commands(line), &empty(caps), Ephemeral::read()).unwrap_err().to_string();
         assert_eq!(
             refused("-A -t ::1/80"),
             "IPv6 forward, but IPv6 not enabled\nUnable to add rule TCP [::1]:80  =>  80"
@@ -245,13 +251,13 @@ mod tests {
         assert!(refused("-u 53").starts_with("Can't add UDP forwarding rule, UDP not enabled\n"));
         assert!(refused("-t 0").contains("map from port 0"));
         // Any address is any of the family that is there.
-        let tables = apply(&commands("-t 80"), &empty(caps)).unwrap();
+        let tables = apply(&commands("-t 80"), &empty(caps), Ephemeral::read()).unwrap();
         assert_eq!(tables[0].table.rules()[0].to_string(), "TCP [0.0.0.0]:80  =>  80 ");
         // A server for a virtual machine has no namespace.
         let passt = &empty(Capabilities::ALL)[..1];
-        let error = apply(&commands("-A -T 80"), passt).unwrap_err();
+        let error = apply(&commands("-A -T 80"), passt, Ephemeral::read()).unwrap_err();
         assert_eq!(error.to_string(), "Server has no SPLICE table: -T 80");
-        let error = apply(&commands("-C SPLICE"), passt).unwrap_err();
+        let error = apply(&commands("-C SPLICE"), passt, Ephemeral::read()).unwrap_err();
         assert_eq!(error.to_string(), "Unsupported pif name SPLICE");
     }
 

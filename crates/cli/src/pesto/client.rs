@@ -1,15 +1,12 @@
 //! Conversations with a server, none of which lasts for ever.
 
-use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
+use std::io::{self, ErrorKind};
 use std::path::Path;
-use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
 use control::{ConfigurationDecoder, PifTable, encode_update};
+use sys::unix::Client;
 
 use crate::start::failure;
 
@@ -34,7 +31,7 @@ impl Limits {
 /// A connection to a server that has said what tables it has.
 #[derive(Debug)]
 pub(super) struct Connection<'a> {
-    stream: UnixStream,
+    stream: Client,
     path: &'a Path,
     limits: Limits,
 }
@@ -46,17 +43,17 @@ impl<'a> Connection<'a> {
         let stream = connect(path, limits, deadline)
             .map_err(|error| failure(&format!("Couldn't connect to {}", path.display()), &error))?;
         log::debug!("Connected to passt/pasta control socket");
-        let mut connection = Self { stream, path, limits };
+        let connection = Self { stream, path, limits };
         let tables = connection.receive(deadline)?;
         Ok((connection, tables))
     }
 
-    fn receive(&mut self, deadline: Deadline) -> Result<Vec<PifTable>> {
+    fn receive(&self, deadline: Deadline) -> Result<Vec<PifTable>> {
         let path = self.path.display();
         let mut decoder = ConfigurationDecoder::new();
         let mut buffer = [0; 4096];
         loop {
-            let len = match deadline.read(&mut self.stream, &mut buffer) {
+            let len = match deadline.read(&self.stream, &mut buffer) {
                 Ok(0) => {
                     bail!("Server closed the connection before its configuration was complete")
                 }
@@ -85,15 +82,15 @@ impl<'a> Connection<'a> {
 
     /// Sends tables, and returns when the server has closed the connection, which it does when it has
     /// put them into effect, or failed to.
-    pub(super) fn replace(mut self, tables: &[PifTable]) -> Result<()> {
+    pub(super) fn replace(self, tables: &[PifTable]) -> Result<()> {
         let deadline = Deadline::after(self.limits.exchange);
         let sent = deadline
-            .write(&mut self.stream, &encode_update(tables))
-            .and_then(|()| self.stream.shutdown(Shutdown::Write))
+            .write(&self.stream, &encode_update(tables))
+            .and_then(|()| self.stream.finish())
             .and_then(|()| {
                 loop {
                     // Nothing is said any more; what is said nevertheless is not for us.
-                    if deadline.read(&mut self.stream, &mut [0; 64])? == 0 {
+                    if deadline.read(&self.stream, &mut [0; 64])? == 0 {
                         break Ok(());
                     }
                 }
@@ -113,29 +110,23 @@ impl<'a> Connection<'a> {
     }
 }
 
-/// Connects, which waits while the server has no room in its queue: it serves one client at a time.
-fn connect(path: &Path, limits: Limits, deadline: Deadline) -> io::Result<UnixStream> {
-    let (sender, receiver) = mpsc::channel();
-    let path = path.to_owned();
-    // On a thread, because connect(2) itself knows no deadline. If it is late, the process ends first.
-    thread::Builder::new().spawn(move || sender.send(patiently(&path, limits, deadline)))?;
-    receiver.recv_timeout(deadline.left()).unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
-}
-
-/// Connects to a server that may just be starting.
-fn patiently(path: &Path, limits: Limits, deadline: Deadline) -> io::Result<UnixStream> {
+/// Connects to a server that may just be starting, or have no room in its queue: it serves one client at a
+/// time.
+fn connect(path: &Path, limits: Limits, deadline: Deadline) -> io::Result<Client> {
     let refused = Deadline::after(limits.refused);
     loop {
-        let error = match UnixStream::connect(path) {
-            Ok(stream) => return Ok(stream),
+        let error = match Client::connect(path) {
+            Ok(client) => return Ok(client),
             Err(error) => error,
         };
-        let busy = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted);
         let starting = error.kind() == ErrorKind::ConnectionRefused && !refused.is_over();
-        if deadline.is_over() || !(busy || starting) {
+        if !(is_passing(&error) || starting) {
             return Err(error);
         }
-        thread::sleep(PAUSE);
+        if deadline.is_over() {
+            return Err(if starting { error } else { ErrorKind::TimedOut.into() });
+        }
+        sys::clock::pause(PAUSE);
     }
 }
 
@@ -146,7 +137,7 @@ fn is_closed(error: &io::Error) -> bool {
 }
 
 fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+    error.kind() == ErrorKind::TimedOut
 }
 
 /// A point in time after which nothing is waited for.
@@ -158,40 +149,39 @@ impl Deadline {
         Self(Instant::now() + limit)
     }
 
-    fn left(self) -> Duration {
-        self.0.saturating_duration_since(Instant::now())
-    }
-
     fn is_over(self) -> bool {
-        self.left().is_zero()
+        Instant::now() >= self.0
     }
 
-    /// What is left, as a timeout of a socket, which cannot be zero.
-    fn timeout(self) -> io::Result<Option<Duration>> {
-        match self.left() {
+    /// What is left, if anything is.
+    fn left(self) -> io::Result<Duration> {
+        match self.0.saturating_duration_since(Instant::now()) {
             Duration::ZERO => Err(ErrorKind::TimedOut.into()),
-            left => Ok(Some(left)),
+            left => Ok(left),
         }
     }
 
-    fn read(self, stream: &mut UnixStream, buffer: &mut [u8]) -> io::Result<usize> {
+    fn read(self, stream: &Client, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            stream.set_read_timeout(self.timeout()?)?;
-            match stream.read(buffer) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            match stream.read(buffer, self.left()?) {
+                Err(error) if is_passing(&error) => {}
                 result => return result,
             }
         }
     }
 
-    fn write(self, stream: &mut UnixStream, mut bytes: &[u8]) -> io::Result<()> {
+    fn write(self, stream: &Client, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            stream.set_write_timeout(self.timeout()?)?;
-            match stream.write(bytes) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            match stream.write(bytes, self.left()?) {
+                Err(error) if is_passing(&error) => {}
                 result => bytes = bytes.get(result?..).unwrap_or_default(),
             }
         }
         Ok(())
     }
+}
+
+/// Whether it is no more than a reason to try again.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

@@ -3,6 +3,10 @@
 //!
 //! It reads all tables of the server, applies its commands, in their order, to a copy, sends the
 //! copy, and reads again to see what became of it, since the protocol has no answer.
+//!
+//! It talks to whoever listens at a path, so few system calls are left to it before it looks at its arguments.
+//! None of them gets memory, which the binary has from the start; and it ends without going back to the
+//! runtime, whose clean-up makes other calls.
 
 mod change;
 mod client;
@@ -14,40 +18,54 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::Path;
-use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use control::PifTable;
 use log::LevelFilter;
 use sys::privileges;
+use sys::process::exit_now;
+use sys::seccomp::{self, Filter};
 
 use self::client::{Connection, Limits};
 pub use self::flags::{Action, FLAGS};
 pub use self::man::man;
 use self::request::{Asked, Request};
 use crate::flags::Group;
+use crate::spec::Ephemeral;
 use crate::start::failure;
 use crate::{help, version};
 
 /// Runs the program. The status is 1 for every error, with a line on standard error.
-#[must_use]
-pub fn main() -> ExitCode {
+pub fn main() -> ! {
     crate::log::start(LevelFilter::Info);
     let mut args = std::env::args_os();
     let argv0 = args.next().unwrap_or_default();
-    match program(&argv0.to_string_lossy(), args) {
-        Ok(status) => status,
-        Err(error) => {
-            log::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let ephemeral = Ephemeral::read();
+    let status = confine().and_then(|()| program(&argv0.to_string_lossy(), args, ephemeral));
+    let status = status.unwrap_or_else(|error| {
+        log::error!("{error:#}");
+        1
+    });
+    // Who closes it does not want to read it.
+    let _ = io::stdout().flush();
+    exit_now(status)
 }
 
-fn program(argv0: &str, args: impl Iterator<Item = OsString>) -> Result<ExitCode> {
+/// Gives up what is not needed to talk to a server.
+fn confine() -> Result<()> {
     privileges::forbid_dumping().map_err(|error| failure("Couldn't forbid core dumps", &error))?;
     privileges::forbid_new_privileges()
         .map_err(|error| failure("Couldn't forbid new privileges", &error))?;
+    Filter::new(seccomp::PESTO)
+        .and_then(|filter| filter.apply())
+        .map_err(|error| failure("Couldn't filter system calls", &error))
+}
+
+fn program(
+    argv0: &str,
+    args: impl Iterator<Item = OsString>,
+    ephemeral: Result<Ephemeral, String>,
+) -> Result<u8> {
     let mut stdout = io::stdout();
     match request::read(argv0, args) {
         Ok(Request::Help) => print(&mut stdout, &usage(argv0)),
@@ -56,17 +74,17 @@ fn program(argv0: &str, args: impl Iterator<Item = OsString>) -> Result<ExitCode
             if asked.debug {
                 crate::log::start(LevelFilter::Debug);
             }
-            run(&asked, Limits::DEFAULT, &mut stdout)?;
+            run(&asked, Limits::DEFAULT, ephemeral, &mut stdout)?;
         }
         Err(refusal) => {
             log::error!("{refusal}");
             if refusal.usage {
-                log::error!("{}", usage(argv0).trim_end());
+                crate::start::complain(&usage(argv0));
             }
-            return Ok(ExitCode::FAILURE);
+            return Ok(1);
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(0)
 }
 
 /// The text of `--help`.
@@ -85,7 +103,12 @@ fn usage(argv0: &str) -> String {
 }
 
 /// Does what was asked for; `out` gets what was asked to be shown.
-fn run(asked: &Asked, limits: Limits, out: &mut impl Write) -> Result<()> {
+fn run(
+    asked: &Asked,
+    limits: Limits,
+    ephemeral: Result<Ephemeral, String>,
+    out: &mut impl Write,
+) -> Result<()> {
     let path = asked.path.as_path();
     log::debug!("debug_flag={}, path=\"{}\"", u8::from(asked.debug), path.display());
     let (connection, before) = Connection::open(path, limits)?;
@@ -97,7 +120,7 @@ fn run(asked: &Asked, limits: Limits, out: &mut impl Write) -> Result<()> {
     if asked.show {
         print(out, &listing("Previous configuration", path, &before));
     }
-    let wanted = change::apply(&asked.commands, &before)?;
+    let wanted = change::apply(&asked.commands, &before, ephemeral)?;
     let mut now = before.clone();
     if wanted != before {
         connection.replace(&wanted)?;

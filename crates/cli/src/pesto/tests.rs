@@ -105,7 +105,7 @@ impl Server {
         let args = words.chain([self.path.clone().into_os_string()]);
         let Ok(Request::Run(asked)) = request::read("pesto", args) else { panic!("{line}") };
         let mut out = Vec::new();
-        let result = run(&asked, limits, &mut out);
+        let result = run(&asked, limits, Ephemeral::read(), &mut out);
         let out = String::from_utf8(out).unwrap();
         (result, out.replace(self.path.to_str().unwrap(), "PATH"))
     }
@@ -136,7 +136,7 @@ fn tables(line: &str) -> Vec<PifTable> {
         Pif::ALL.map(|pif| PifTable { pif, caps: Capabilities::ALL, table: Table::default() });
     let words = line.split_whitespace().chain(["sock"]).map(OsString::from);
     let Ok(Request::Run(asked)) = request::read("pesto", words) else { panic!("{line}") };
-    change::apply(&asked.commands, &empty).unwrap()
+    change::apply(&asked.commands, &empty, Ephemeral::read()).unwrap()
 }
 
 const RULES: &str = "-t 127.0.0.1/8000-8001:80-81 -u 53 -T 22";
@@ -320,7 +320,7 @@ fn no_server() {
     drop(UnixListener::bind(&server.path).unwrap());
     assert_eq!(server.complaint("", SHORT), "Couldn't connect to PATH: Connection refused");
     let long = Asked { path: PathBuf::from("x".repeat(200)), ..Asked::default() };
-    let error = run(&long, SHORT, &mut Vec::new()).unwrap_err().to_string();
+    let error = run(&long, SHORT, Ephemeral::read(), &mut Vec::new()).unwrap_err().to_string();
     assert!(error.starts_with("Couldn't connect to xxx"), "{error}");
 }
 

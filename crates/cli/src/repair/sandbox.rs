@@ -89,7 +89,7 @@ impl Sandbox {
 
     fn take(&self, stage: Stage) -> io::Result<()> {
         match stage {
-            Stage::Bounding => privileges::empty_bounding_set(),
+            Stage::Bounding => privileges::empty_bounding_set().map(drop),
             Stage::Dumping => privileges::forbid_dumping(),
             Stage::NewPrivileges => privileges::forbid_new_privileges(),
             Stage::Capabilities => self.searching.keep(),

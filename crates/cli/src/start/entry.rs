@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::path::Path;
-use std::process::ExitCode;
 
 use sys::netlink::Netlink;
+use sys::process::exit_now;
 
 use super::capabilities;
 use crate::config::Forwarding;
@@ -13,23 +13,24 @@ use crate::parse::{self, Lookup, Request};
 use crate::said::Mode;
 use crate::{doctor, help, version};
 
-/// Runs the program. The status is 1 for every error, one line of which is on standard error.
-#[must_use]
-pub fn main() -> ExitCode {
+/// Runs the program. The status is 1 for every error, one line of which is on standard error. It ends without
+/// going back to the runtime, whose clean-up makes calls that are forbidden by then.
+pub fn main() -> ! {
     let mut args = std::env::args_os();
     let argv0 = args.next().unwrap_or_default();
-    match program(&argv0.to_string_lossy(), args) {
-        Ok(status) => ExitCode::from(status),
-        Err(error) => {
-            // With its causes, in one line.
-            log::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let status = program(&argv0.to_string_lossy(), args).unwrap_or_else(|error| {
+        // With its causes, in one line.
+        log::error!("{error:#}");
+        1
+    });
+    let _ = io::stdout().flush();
+    crate::log::finish();
+    exit_now(status)
 }
 
 fn program(argv0: &str, args: impl Iterator<Item = OsString>) -> anyhow::Result<u8> {
     crate::log::start(log::LevelFilter::Info);
+    super::fail("Couldn't drop capabilities", super::drop::at_the_start())?;
     let Some(mode) = Mode::from_argv0(argv0) else {
         anyhow::bail!("Cannot tell what to be from the name {argv0}: call me passt or pasta");
     };
@@ -61,12 +62,17 @@ fn program(argv0: &str, args: impl Iterator<Item = OsString>) -> anyhow::Result<
         Err(refusal) => {
             log::error!("{refusal}");
             if refusal.usage {
-                log::error!("{}", help::text(mode, argv0).trim_end());
+                complain(&help::text(mode, argv0));
             }
             return Ok(1);
         }
     }
     Ok(0)
+}
+
+/// Writes to standard error what is no message.
+pub(crate) fn complain(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 /// Writes to standard output. Who closes it does not want to read it.

@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 
 use anyhow::{Result, bail};
 use engine::{Attachment, Hypervisor};
@@ -11,7 +11,7 @@ use sys::process::{Child, Inherited};
 use sys::tun::Tap;
 use wire::ethernet::MacAddr;
 
-use super::{fail, ports, socket};
+use super::{fail, ports, service, socket};
 use crate::config::{Forwarding, Network, Run, Target};
 use crate::configure_ns::{self, GuestInterface};
 use crate::discover::Discovery;
@@ -23,6 +23,8 @@ pub(super) enum Handed {
     Namespaces(Named),
     /// A connection to a hypervisor.
     Connection(UnixStream),
+    /// A socket on which hypervisors will find us.
+    Listener(UnixListener),
     /// Nothing.
     Nothing,
 }
@@ -30,6 +32,9 @@ pub(super) enum Handed {
 impl Handed {
     /// Opens what there is.
     pub(super) fn open(run: &Run) -> Result<Self> {
+        if let Some(listener) = service::listener(run)? {
+            return Ok(Self::Listener(listener));
+        }
         match run.target {
             Target::Command(_) | Target::Process(_) | Target::Path(_) => {
                 Ok(Self::Namespaces(Named::open(run)?))
@@ -50,6 +55,7 @@ impl Handed {
         match self {
             Self::Namespaces(named) => named.descriptors(),
             Self::Connection(connection) => vec![connection.as_fd()],
+            Self::Listener(listener) => vec![listener.as_fd()],
             Self::Nothing => Vec::new(),
         }
     }
@@ -70,6 +76,8 @@ pub(super) struct Guest {
     pub(super) ipv4: bool,
     /// It can have IPv6.
     pub(super) ipv6: bool,
+    /// We have left our user namespace for the guest's.
+    pub(super) moved: bool,
     /// Its network namespace, if we can enter it.
     pub(super) namespace: Option<OwnedFd>,
     /// What listens there.
@@ -102,22 +110,30 @@ impl Guest {
             (Handed::Connection(connection), _) => {
                 Ok(Self::new(Attachment::Stream(Hypervisor::Connected(connection))))
             }
+            (Handed::Listener(listener), _) => {
+                let path = fail("Couldn't read address of socket", service::place(&listener))?;
+                Ok(Self::waiting(listener, &path, run.one_off))
+            }
             (Handed::Nothing, Target::Socket(path)) => {
                 let (listener, path) = match path {
                     Some(path) => (socket::listen(path)?, path.clone()),
                     None => socket::listen_anywhere()?,
                 };
-                let hint = format!(
-                    "To start a virtual machine on this network (QEMU 7.2 or later):\n    \
-                     qemu-system-x86_64 … -device virtio-net-pci,netdev=s \
-                     -netdev stream,id=s,server=off,addr.type=unix,addr.path={}",
-                    path.display()
-                );
-                let hypervisor = Hypervisor::Listener { socket: listener, one_off: run.one_off };
-                Ok(Self { hint: Some(hint), ..Self::new(Attachment::Stream(hypervisor)) })
+                Ok(Self::waiting(listener, &path.display().to_string(), run.one_off))
             }
             (Handed::Nothing, _) => bail!("No guest given"),
         }
+    }
+
+    /// One whose hypervisor is still to come.
+    fn waiting(listener: UnixListener, path: &str, one_off: bool) -> Self {
+        let hint = format!(
+            "To start a virtual machine on this network (QEMU 7.2 or later):\n    \
+                     qemu-system-x86_64 … -device virtio-net-pci,netdev=s \
+                     -netdev stream,id=s,server=off,addr.type=unix,addr.path={path}"
+        );
+        let hypervisor = Hypervisor::Listener { socket: listener, one_off };
+        Self { hint: Some(hint), ..Self::new(Attachment::Stream(hypervisor)) }
     }
 
     fn in_namespace(
@@ -127,7 +143,7 @@ impl Guest {
         (network, discovery): (&Network, &Discovery),
         forwarding: &Forwarding,
     ) -> Result<Self> {
-        let Entered { network: namespace, command } = entered;
+        let Entered { network: namespace, command, moved } = entered;
         let visit = netns::in_network(namespace.as_fd(), || {
             let interface = if forwarding.splice_only {
                 configure_ns::bring_up_loopback()?;
@@ -159,7 +175,8 @@ impl Guest {
             },
             None => Self::new(Attachment::None),
         };
-        Ok(Self { namespace: Some(namespace), inside, command, watch, last_tap, ..link })
+        let namespace = Some(namespace);
+        Ok(Self { namespace, inside, command, watch, last_tap, moved, ..link })
     }
 
     fn new(attachment: Attachment) -> Self {
@@ -171,6 +188,7 @@ impl Guest {
             link_local: None,
             ipv4: true,
             ipv6: true,
+            moved: false,
             namespace: None,
             inside: ports::Inside::default(),
             command: None,

@@ -7,9 +7,9 @@ use anyhow::Result;
 use engine::{Forwarding, Listener, Namespace, Opening, Served, Source, open_table};
 use stack::forward::Splicing;
 use stack::rule::{Pif, Table};
-use sys::privileges::Identity;
 
-use super::{drop, fail, socket};
+use super::drop::Sandbox;
+use super::{fail, socket};
 use crate::config;
 
 /// What is made on the host, before namespaces are entered.
@@ -64,7 +64,7 @@ pub(super) fn together(
     (outside, inside): (Outside, Inside),
     (outside_scope, inside_scope): (u32, u32),
     namespace: Option<OwnedFd>,
-    identity: Option<Identity>,
+    sandbox: &Sandbox,
 ) -> Result<Forwarding> {
     let served = |pif, table: &Table, caps, opened, scope_id| Served {
         pif,
@@ -78,8 +78,7 @@ pub(super) fn together(
     let has_namespace = namespace.is_some();
     let namespace = match namespace.filter(|_| rules || ports.configuration.is_some()) {
         Some(namespace) => {
-            let ready = move || drop::in_namespace(identity, low_ports);
-            let started = Namespace::start(namespace, ready);
+            let started = Namespace::start(namespace, sandbox.in_namespace(low_ports));
             Some(fail("Couldn't switch to pasta namespaces", started)?)
         }
         None => None,

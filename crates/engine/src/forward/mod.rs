@@ -102,7 +102,7 @@ impl Forwarder {
         now: Instant,
     ) -> io::Result<Self> {
         let Forwarding { tables, splicing, namespace, sources, configuration } = forwarding;
-        let mut listeners = Listeners::default();
+        let mut listeners = Listeners::new();
         let mut per_pif = Vec::new();
         for Served { pif, table, caps, opened, opening } in tables {
             listeners.start(epoll, pif, table, opened)?;

@@ -56,15 +56,17 @@ impl Capture {
     }
 
     fn write(&mut self, slices: &[IoSlice<'_>]) {
+        /// `ENOSPC`.
+        const NO_SPACE: i32 = 28;
         let Some(file) = &mut self.file else { return };
         let wanted = slices.iter().map(|slice| slice.len()).sum();
         let problem = match file.write_vectored(slices) {
             Ok(written) if written == wanted => return,
             // Files take all or nearly nothing: the disk is full.
-            Ok(_) => std::io::ErrorKind::StorageFull.into(),
+            Ok(_) => std::io::Error::from_raw_os_error(NO_SPACE),
             Err(error) => error,
         };
-        log::error!("Packet capture ends: {problem}");
+        log::error!("Packet capture ends: {}", sys::Reason(&problem));
         self.file = None;
     }
 

@@ -13,7 +13,7 @@ use stack::rule::{Pif, Protocol, Rule, Table};
 use sys::epoll::Epoll;
 
 use super::set::{Listeners, Rules};
-use super::{ListenError, Listener, Place, best_effort_limit};
+use super::{ListenError, Listener, Place};
 
 /// Sockets opened per step.
 const OPENED_AT_ONCE: usize = 64;
@@ -142,7 +142,7 @@ impl Change {
         {
             next.extend(self.wanted.pop());
         }
-        if self.opened.len() >= best_effort_limit() {
+        if self.opened.len() >= listeners.best_effort_limit() {
             next.retain(|wanted| !wanted.rule.best_effort);
         }
         self.make_way(listeners, &next);

@@ -99,8 +99,10 @@ fn covers(rule: &Rule, place: &Place) -> bool {
 }
 
 /// All listening sockets.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Listeners {
+    /// How many of them best-effort rules may take.
+    best_effort_limit: usize,
     entries: Slab<Entry>,
     by_place: HashMap<(Pif, Place), Slot>,
     rules: [Rules; 2],
@@ -115,6 +117,22 @@ fn index(pif: Pif) -> usize {
 }
 
 impl Listeners {
+    /// None yet. What the limit of descriptors is has to be asked here: later it may not be.
+    pub(crate) fn new() -> Self {
+        Self {
+            best_effort_limit: super::best_effort_limit(),
+            entries: Slab::default(),
+            by_place: HashMap::new(),
+            rules: Default::default(),
+            closing: Vec::new(),
+        }
+    }
+
+    /// How many sockets best-effort rules may take.
+    pub(super) fn best_effort_limit(&self) -> usize {
+        self.best_effort_limit
+    }
+
     /// Puts sockets into service that were opened for `table`.
     ///
     /// # Errors

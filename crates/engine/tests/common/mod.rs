@@ -94,6 +94,7 @@ impl World {
             child: None,
             neighbours: None,
             stats: None,
+            later: None,
         };
         let worker = std::thread::spawn(|| {
             let mut end = None;

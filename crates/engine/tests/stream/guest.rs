@@ -41,6 +41,7 @@ impl Machine {
             child: None,
             neighbours: None,
             stats: None,
+            later: None,
         };
         let (tell, told) = mpsc::channel();
         let worker = std::thread::spawn(move || {

@@ -111,6 +111,11 @@ impl<T> Slab<T> {
             entry.value.as_ref().map(|value| (slot, value))
         })
     }
+
+    /// Every value.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.entries.iter_mut().filter_map(|entry| entry.value.as_mut())
+    }
 }
 
 #[cfg(test)]
@@ -133,5 +138,7 @@ mod tests {
         let third = add(&mut slab, 3).unwrap();
         assert_eq!(slab.iter().collect::<Vec<_>>(), [(second, &2), (third, &3)]);
         assert_eq!(slab.len(), 2);
+        slab.values_mut().for_each(|value| *value += 10);
+        assert_eq!((slab.get(second), slab.get(third)), (Some(&12), Some(&13)));
     }
 }

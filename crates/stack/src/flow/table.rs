@@ -118,6 +118,11 @@ impl<T> FlowTable<T> {
         self.flows.get_mut(id.slot()).map(|(key, flow)| (&*key, flow))
     }
 
+    /// Every flow.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.flows.values_mut().map(|(_, flow)| flow)
+    }
+
     /// Removes a flow and hands it back.
     pub fn remove(&mut self, id: FlowId) -> Option<(FlowKey, T)> {
         let (key, flow) = self.flows.remove(id.slot())?;

@@ -224,6 +224,16 @@ impl<S: TcpSocket> Connections<S> {
         });
     }
 
+    /// The link is another one: what was on its way over the old one is lost, and is sent again with the end of
+    /// this burst.
+    pub fn on_new_link(&mut self) {
+        self.on_link_ready();
+        for connection in self.table.values_mut() {
+            connection.lose_flight();
+            connection.touch(&mut self.shared);
+        }
+    }
+
     /// Readiness of a host socket.
     pub fn on_socket<G: Guest, H: Host<Tcp = S>>(
         &mut self,

@@ -139,6 +139,27 @@ impl<S: TcpSocket> Connection<S> {
         self.push(cx, shared)
     }
 
+    /// Nothing of what is in flight gets to the guest, and for reasons that will not be there again: go back to
+    /// the first byte not acknowledged, as if the path were new. Neither has the guest seen our last ACKs.
+    pub(super) fn lose_flight(&mut self) {
+        match self.state {
+            State::Established => {
+                self.nxt = self.una;
+                self.wait = None;
+                self.timed = None;
+                self.recover = None;
+                self.dup_acks = 0;
+                self.must_ack = true;
+            }
+            State::SynAckSent | State::SynSent => {
+                self.owes_handshake = true;
+                self.timed = None;
+            }
+            State::Connecting | State::Failed => {}
+        }
+        self.rtt.reset_backoff();
+    }
+
     /// Keep-alive and inactivity.
     fn check_idle<G: Guest, H: Host<Tcp = S>>(&mut self, cx: &mut Cx<'_, G, H>) -> Verdict {
         if cx.now < self.keepalive_at() {

@@ -54,11 +54,7 @@ const CLOSE: Call = call!(SYS_close, "closing sockets, and the directory after l
 const WRITE: Call = call!(SYS_write, "answering, and the line on standard error");
 const EXIT: Call = call!(SYS_exit_group, "ending");
 #[cfg(debug_assertions)]
-const CHECK: Call = call!(
-    SYS_fcntl,
-    "the standard library of debug builds, before it closes a descriptor",
-    Argument::is(1, libc::F_GETFD as u32)
-);
+const CHECK: Call = call!(SYS_fcntl, super::OF_DEBUG_BUILDS, Argument::is(1, libc::F_GETFD as u32));
 
 /// Flags of `openat(2)` that open a directory for reading, and can neither make nor open anything else.
 const DIRECTORY: Argument = Argument {

@@ -75,8 +75,11 @@ impl Rig {
         })
     }
 
-    /// Puts the image into the rig, with the helper in it, and says how it is run.
-    fn guest_image(&self) -> Result<String> {
+    /// Puts the image into the rig, at `/run/rig/guest`, with the helper in it, and says how it is run.
+    ///
+    /// # Errors
+    /// A [`RigError`] if there is no image.
+    pub fn guest_image(&self) -> Result<String> {
         self.needs(&["qemu-system-x86_64", "cpio"])?;
         let to = Path::new(IN_RIG);
         if let Ok(accel) = fs::read_to_string(to.join("accel")) {
@@ -224,6 +227,12 @@ pub struct Guest {
 pub struct Job(String);
 
 impl Guest {
+    /// A guest whose QEMU somebody else starts: `line` is a program at the other end of its second serial
+    /// line, from which it reads and to which it writes; `console` is what the kernel writes to the first.
+    pub fn attached(line: Proc, console: PathBuf) -> Self {
+        Self { qemu: line, control: PathBuf::new(), console, qmp: None, ready: 0, requests: 0 }
+    }
+
     /// QEMU itself.
     pub fn qemu(&mut self) -> &mut Proc {
         &mut self.qemu
@@ -285,7 +294,8 @@ impl Guest {
     pub fn start(&mut self, command: &str) -> Result<Job> {
         let job = Job(format!("/tmp/job-{}", self.requests));
         let at = &job.0;
-        self.run(&format!("({{ {command}; }} > {at} 2>&1; echo $? > {at}.status) &"))?;
+        // The file is there before anybody looks into it.
+        self.run(&format!(": > {at}; ({{ {command}; }} > {at} 2>&1; echo $? > {at}.status) &"))?;
         Ok(job)
     }
 

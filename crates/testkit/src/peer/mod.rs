@@ -13,9 +13,11 @@
 //! | `udp-…` | datagrams, see [`udp::client`] |
 //! | `noise FILE SEED COUNT ADDR PORT` | damaged copies of the frames in a capture, as datagrams |
 //! | `witness`, `probe` | what a server sees of its clients, see [`witness`] |
+//! | `refuse CALL COMMAND…` | becomes COMMAND, to which the kernel refuses CALL: `pivot_root`, `close_range`, `landlock` |
 //! | `sum BYTES` | the SHA-256 of the test stream's first BYTES |
 
 mod noise;
+mod refuse;
 pub mod stream;
 pub mod tcp;
 pub mod udp;
@@ -68,6 +70,7 @@ fn dispatch(args: &[String]) -> Result<ExitCode> {
             say("ready")?;
             std::io::stdin().read_to_end(&mut Vec::new())?;
         }
+        ["refuse", call, command @ ..] => match refuse::become_refused(call, command)? {},
         ["serve", rest @ ..] => serve(socket_addr(rest)?)?,
         ["noise", file, seed, count, rest @ ..] => {
             noise::send(file, seed.parse()?, count.parse()?, socket_addr(rest)?)?;

@@ -5,10 +5,6 @@ use wire::stream::{self, Next};
 /// Bytes that can be received at once, always: as much as a stream socket holds by default.
 const RECEIVE: usize = 256 << 10;
 
-/// The beginning of a frame that is moved rather than left where it is: this little costs less than memory
-/// that the processor has not seen lately.
-const SHORT: usize = 16 << 10;
-
 /// A length that no frame has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bad frame size {0}")]
@@ -28,18 +24,17 @@ impl Inbound {
     /// A buffer in which there is always room for [`RECEIVE`] bytes behind the beginning of a frame.
     #[must_use]
     pub fn buffer() -> Box<[u8]> {
-        vec![0; 3 * RECEIVE].into_boxed_slice()
+        vec![0; 2 * RECEIVE].into_boxed_slice()
     }
 
     /// Where to receive more: behind the beginning of a frame, if there is one. To be asked for when no
     /// whole frame is left.
+    ///
+    /// That beginning is moved to the front each time: it costs less than receiving into memory that the
+    /// processor has not seen lately.
     pub fn room<'a>(&mut self, buffer: &'a mut [u8]) -> &'a mut [u8] {
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-        } else if self.end - self.start <= SHORT || buffer.len() - self.end < RECEIVE {
-            buffer.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-        }
+        buffer.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, self.end - self.start);
         buffer.get_mut(self.end..).unwrap_or_default()
     }
 

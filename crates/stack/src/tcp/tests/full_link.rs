@@ -51,6 +51,75 @@ fn what_was_lost_with_the_link_is_sent_again() {
 }
 
 #[test]
+fn what_was_lost_with_the_link_does_not_wait_for_a_timeout() {
+    let mut rig = Rig::new(config());
+    let (socket, next) = established(&mut rig);
+    socket.borrow_mut().incoming = vec![b'x'; 50_000];
+    rig.tcp_ready(&socket, READABLE);
+    let before = segments(&mut rig);
+    assert!(!before.is_empty());
+    // Nobody answers, and after a while nobody is there.
+    rig.pass(Duration::from_secs(3));
+    rig.fill_link();
+    rig.pass(Duration::from_secs(100));
+    segments(&mut rig);
+    rig.renew_link();
+    let again = segments(&mut rig);
+    let mut end = next;
+    for segment in &again {
+        assert_eq!(segment.seq, end, "in order");
+        end = end.wrapping_add(u32::try_from(segment.payload.len()).unwrap());
+    }
+    assert_eq!(end, next.wrapping_add(50_000), "all of it, at once");
+    assert_eq!(again[0].payload, before[0].payload);
+    // And if that is lost as well, the wait is short again.
+    rig.pass(Duration::from_secs(1));
+    assert!(!segments(&mut rig).is_empty());
+    rig.frame(&frame(&after("A", 0, next + 50_000, b"")));
+    segments(&mut rig);
+    rig.pass(Duration::from_secs(100));
+    assert_eq!(segments(&mut rig), []);
+}
+
+#[test]
+fn a_fin_and_an_ack_that_were_lost_with_the_link_are_sent_again() {
+    let mut rig = Rig::new(config());
+    let (socket, next) = established(&mut rig);
+    rig.frame(&frame(&after("PA", 0, next, b"bytes")));
+    assert_eq!(only(&mut rig).ack, IRS.wrapping_add(6));
+    rig.renew_link();
+    assert_eq!(only(&mut rig).ack, IRS.wrapping_add(6), "the guest may not have seen it");
+    socket.borrow_mut().ended = true;
+    rig.tcp_ready(&socket, Readiness { read_closed: true, ..READABLE });
+    let fin = only(&mut rig);
+    assert_eq!((fin.flags.as_str(), fin.seq), ("FA", next));
+    rig.renew_link();
+    assert_eq!(only(&mut rig), fin);
+}
+
+#[test]
+fn a_handshake_that_was_lost_with_the_link_goes_on() {
+    let mut rig = Rig::new(config());
+    rig.connected("192.0.2.1:1000", "198.51.100.7:80");
+    let lost = only(&mut rig);
+    assert_eq!(lost.flags, "S");
+    rig.renew_link();
+    let again = only(&mut rig);
+    assert_eq!((again.flags.as_str(), again.seq), ("S", lost.seq));
+    // One that the host does not know about yet has nothing to say.
+    let mut rig = Rig::new(config());
+    rig.frame(&frame(&syn(SYN_OPTIONS)));
+    rig.renew_link();
+    assert_eq!(segments(&mut rig), []);
+    let socket = rig.host.tcp_sockets[0].clone();
+    rig.tcp_ready(&socket, WRITABLE);
+    let lost = only(&mut rig);
+    rig.renew_link();
+    let again = only(&mut rig);
+    assert_eq!((again.flags.as_str(), again.seq), ("SA", lost.seq));
+}
+
+#[test]
 fn an_ack_is_owed() {
     let mut rig = Rig::new(config());
     let (socket, next) = established(&mut rig);
