@@ -32,8 +32,10 @@ The programs contain the work of others, besides their own:
         let licence = package["license"].as_str().with_context(|| format!("{name}: no licence"))?;
         text += &format!("  {name:<33} {}\n", licence.replace('/', " OR "));
         let manifest = package["manifest_path"].as_str().context("no manifest")?;
-        let found = files(Path::new(manifest).parent().context("no directory")?)?;
-        ensure!(!found.is_empty(), "{name} comes without the text of its licence");
+        let mut found = files(Path::new(manifest).parent().context("no directory")?)?;
+        if found.is_empty() {
+            found.push(expat(package).with_context(|| format!("{name}: no text of its licence"))?);
+        }
         for licence in found {
             texts.entry(licence).or_default().push(name.clone());
         }
@@ -42,6 +44,20 @@ The programs contain the work of others, besides their own:
         text += &format!("\n{}\n{}:\n\n{}\n", "-".repeat(78), names.join(", "), licence.trim_end());
     }
     Ok(text)
+}
+
+/// The MIT licence of somebody who has not put its text beside the work, with the names of the manifest.
+fn expat(package: &Value) -> Result<String> {
+    let licences = package["license"].as_str().unwrap_or_default();
+    let choice = licences.split(" OR ").any(|licence| licence == "MIT");
+    ensure!(choice, "{licences} is not the one that is known");
+    let authors = package["authors"].as_array().context("no authors")?;
+    let authors: Vec<&str> = authors.iter().filter_map(Value::as_str).collect();
+    ensure!(!authors.is_empty(), "no authors");
+    let ours = fs::read_to_string(root().join("LICENSE-MIT"))?;
+    let terms = ours.find("Permission is hereby granted").and_then(|at| ours.get(at..));
+    let terms = terms.context("LICENSE-MIT is another one")?;
+    Ok(format!("MIT License\n\nCopyright (c) {}\n\n{terms}", authors.join(", ")))
 }
 
 /// Crates that are linked, by name and version, with what cargo knows of them.
