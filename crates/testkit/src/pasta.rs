@@ -99,6 +99,9 @@ impl Rig {
 
     /// Where passt is, for a program that starts it.
     pub fn passt_path(&self) -> Result<PathBuf> {
+        if let Some(path) = self.installed("passt") {
+            return Ok(path);
+        }
         let path = passt_binary()?;
         if is_script(&path)? { self.in_tree(&path) } else { self.install(&path, "passt") }
     }
@@ -136,7 +139,10 @@ impl Rig {
     }
 
     fn beside_pasta(&self, program: &str, name: &str) -> Result<PathBuf> {
-        self.install(&beside(program)?, name)
+        match self.installed(name) {
+            Some(path) => Ok(path),
+            None => self.install(&beside(program)?, name),
+        }
     }
 
     /// A process that holds a new user and network namespace of `user`'s, in which nothing is
