@@ -15,7 +15,7 @@ use std::time::Duration;
 use testkit::{Place, until};
 
 matrix!(users:
-    system_log_of_passt, system_log_of_pasta, not_to_the_system_log, quiet_to_the_system_log,
+    system_log_of_passt, system_log_of_pasta, not_to_the_system_log, traces, quiet_to_the_system_log,
     a_log_that_nobody_reads, a_log_that_goes_away, file_of_passt, file_of_pasta, file_with_debug_lines,
     file_in_the_background, rotation, no_file, mistakes,
 );
@@ -194,6 +194,32 @@ fn quiet_to_the_system_log(case: &Case<'_>) -> Result<()> {
     let (priority, _, pid, _) = parts(&message).context("no message")?;
     ensure!(priority == 27 && pid == number(daemon) && stderr.is_empty(), "{message}, {stderr}");
     end(case, daemon)
+}
+
+/// Packets and events are told of to who asks for them, and to nobody else.
+fn traces(case: &Case<'_>) -> Result<()> {
+    let file = at(case, "log");
+    let of_passt = [" event: StreamListener", " from guest: ", ", ARP operation 1", " to guest: "];
+    for (options, traced) in [("--trace", true), ("-d", false)] {
+        let (daemon, _) = daemon(case, &format!("{options} -l {}", file.display()))?;
+        Client::connect(&at(case, "socket"))?.alive()?;
+        end(case, daemon)?;
+        let lines = fs::read_to_string(&file)?;
+        for what in of_passt {
+            ensure!(lines.contains(what) == traced, "{options}, {what}: {lines}");
+        }
+    }
+    let ping = ["--config-net", "--", "ping", "-c1", "-W2", "203.0.113.10"];
+    let echo = "98 bytes, 203.0.113.2 > 203.0.113.10, ICMP type 8 code 0";
+    let of_pasta = [": event: Tap", &format!(": from guest: {echo}")];
+    for (options, traced) in [("--trace", true), ("-d", false)] {
+        let outcome = case.pasta()?.args(&[&[options], &ping[..]].concat()).run(SHORT)?;
+        ensure!(outcome.code() == Some(0), "{outcome:?}");
+        for what in of_pasta {
+            ensure!(outcome.stderr.contains(what) == traced, "{options}, {what}: {outcome:?}");
+        }
+    }
+    Ok(())
 }
 
 /// Messages are lost then, and nothing else happens.

@@ -249,6 +249,7 @@ impl Worker {
         let mut frames = false;
         for event in events.iter() {
             let Some(token) = Token::from_cookie(event.cookie) else { continue };
+            log::trace!("event: {token:?}");
             if let Some(kind) = Kind::of(token) {
                 self.counters.count(kind);
             }

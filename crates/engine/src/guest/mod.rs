@@ -3,6 +3,7 @@
 mod link;
 mod pcap;
 pub mod stream;
+mod trace;
 mod tun;
 
 pub use link::{Attachment, GuestLink};

@@ -12,6 +12,7 @@ use wire::vnet_hdr::{self, VnetHdr};
 use wire::{IntoBytes, udp};
 
 use super::Capture;
+use super::trace::Frame;
 
 /// The largest frame in bytes: a capture holds it whole.
 const MAX_FRAME: usize = 65_535;
@@ -123,6 +124,7 @@ impl TapLink {
             vnet_hdr::GSO_UDP_L4 => Gso::Udp(size),
             _ => Gso::None,
         };
+        log::trace!("from guest: {}", Frame(bytes.get(start..)?));
         if let Some(capture) = &mut self.capture {
             let open = header.flags & vnet_hdr::NEEDS_CSUM != 0;
             let checksum = (header.csum_start.get(), header.csum_offset.get());
@@ -200,6 +202,7 @@ impl Guest for TapLink {
     }
 
     fn send(&mut self, start: usize, end: usize, meta: FrameMeta) -> bool {
+        log::trace!("to guest: {}", Frame(self.slot.get(start..end).unwrap_or_default()));
         let sent = if self.cuts(meta.gso) {
             let padded = end.max(start.saturating_add(MIN_FRAME_LEN));
             match self.slot.get_mut(end..padded) {

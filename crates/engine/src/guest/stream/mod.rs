@@ -18,6 +18,7 @@ use wire::stream::MAX_FRAME_LEN;
 pub use self::inbound::{BadLength, Inbound};
 use self::outbound::Outbound;
 use super::Capture;
+use super::trace::Frame;
 use crate::token::Token;
 
 /// The longest IP packet in bytes.
@@ -219,6 +220,9 @@ impl StreamLink {
         buffer: &'a [u8],
     ) -> Result<Option<&'a [u8]>, BadLength> {
         let frame = self.inbound.next(buffer)?;
+        if let Some(frame) = frame {
+            log::trace!("from guest: {}", Frame(frame));
+        }
         if let Some((frame, capture)) = frame.zip(self.capture.as_mut()) {
             capture.record(frame, None);
         }

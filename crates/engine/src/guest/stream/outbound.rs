@@ -9,6 +9,7 @@ use wire::ethernet::MIN_FRAME_LEN;
 use wire::stream::{self, MAX_FRAME_LEN, PREFIX_LEN};
 
 use crate::guest::Capture;
+use crate::guest::trace::Frame;
 
 /// Bytes in the buffer for a slot of the largest frame, with room for padding.
 const SLOT_LEN: usize = HEADROOM + MAX_FRAME_LEN + MIN_FRAME_LEN;
@@ -103,6 +104,7 @@ impl Outbound {
         capture: Option<&mut Capture>,
     ) -> Option<bool> {
         let (start, end) = (self.used.checked_add(start)?, self.used.checked_add(end)?);
+        log::trace!("to guest: {}", Frame(self.slots.get(start..end)?));
         let end = match meta.gso {
             Gso::None => self.send_whole(start, end, meta, capture)?,
             Gso::Tcp(_) | Gso::Udp(_) => self.send_segments(start, end, meta, capture)?,
