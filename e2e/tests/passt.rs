@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use testkit::{Family, Place, until};
+use testkit::{Family, Place, Proc, until};
 use wire::arp::REQUEST;
 use wire::ethernet::MacAddr;
 use wire::ndp::{self, NdpOption, NeighborMessage, RouterAdvertisement};
@@ -57,8 +57,10 @@ fn one_client_at_a_time(case: &Case<'_>) -> Result<()> {
     drop(first);
     passt.said("Client connection closed\n")?;
     passt.connect()?.alive()?;
+    // It may be served before we have read that it is.
+    let count = |proc: &Proc, what| proc.stderr().matches(what).count();
+    until("the second one", SOON, || count(&passt.proc, "accepted connection") == 2)?;
     let log = passt.proc.stderr();
-    ensure!(log.matches("accepted connection").count() == 2, "{log}");
     ensure!(log.matches("discarding connection").count() == 3, "{log}");
     ensure!(passt.proc.running()?, "{log}");
     Ok(())

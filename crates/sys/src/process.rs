@@ -192,6 +192,17 @@ pub fn id_outside() -> u32 {
     number.unwrap_or_else(std::process::id)
 }
 
+/// Threads that are made from now on allocate from the heap that is there. glibc would give them others, and when
+/// much of one is free again, it opens a file (`/proc/sys/vm/overcommit_memory`) to learn how to give it back:
+/// whichever thread frees, and whatever it may still call.
+pub fn share_one_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: this takes its arguments by value, and may be called at any time.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// Ends the process without running exit handlers, which are the parent's.
 pub fn exit_now(status: u8) -> ! {
     // SAFETY: _exit never returns and touches no memory of ours.

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use sys::process::{NewNamespaces, spawn, spawn_in};
+use sys::process::{NewNamespaces, exit_now, share_one_heap, spawn, spawn_in};
 use sys::seccomp::{self, Filter, repair};
 use sys::{netns, privileges, unix, watch};
 
@@ -18,6 +18,7 @@ fn main() {
     a_child_waits_until_it_is_released();
     a_child_in_a_user_namespace_that_we_stay_out_of();
     filters_end_who_calls_something_else();
+    memory_of_another_thread_can_be_freed_behind_a_filter();
 }
 
 fn a_child_waits_until_it_is_released() {
@@ -94,4 +95,22 @@ fn filters_end_who_calls_something_else() {
     // It is made before: whether the kernel has it is a question that takes another call.
     let narrower = Filter::new(repair::SERVING).unwrap();
     assert_eq!(status(repair::SEARCHING, &|| narrower.apply().is_ok()), 1);
+}
+
+fn memory_of_another_thread_can_be_freed_behind_a_filter() {
+    if !seccomp::AVAILABLE {
+        return;
+    }
+    let filter = Filter::new(seccomp::PASTA).unwrap();
+    let namespaces = NewNamespaces { user: true, pid: true };
+    let child = spawn(namespaces, |_| {
+        share_one_heap();
+        // Too small to be mapped one by one, and together worth giving back.
+        let allocate = || vec![vec![1_u8; 64 << 10]; 200];
+        let memory = std::thread::spawn(allocate).join().unwrap();
+        filter.apply().unwrap();
+        drop(memory);
+        exit_now(7)
+    });
+    assert_eq!(child.unwrap().wait().unwrap(), 7);
 }

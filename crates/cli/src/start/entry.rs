@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use sys::netlink::Netlink;
-use sys::process::exit_now;
+use sys::process::{exit_now, share_one_heap};
 
 use super::capabilities;
 use crate::config::Forwarding;
@@ -16,6 +16,7 @@ use crate::{doctor, help, version};
 /// Runs the program. The status is 1 for every error, one line of which is on standard error. It ends without
 /// going back to the runtime, whose clean-up makes calls that are forbidden by then.
 pub fn main() -> ! {
+    share_one_heap();
     let mut args = std::env::args_os();
     let argv0 = args.next().unwrap_or_default();
     let status = program(&argv0.to_string_lossy(), args).unwrap_or_else(|error| {
