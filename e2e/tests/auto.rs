@@ -10,7 +10,9 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use testkit::{Family, Pasta, Place, Proc, until, wait_for};
 
-matrix!(all: a_new_listener_is_reachable_within_a_second, who_listens_elsewhere_is_not_offered);
+matrix!(all:
+    a_new_listener_is_reachable_within_a_second, who_listens_elsewhere_is_not_offered, without_sock_diag,
+);
 matrix!(users: listeners_come_and_go, nothing_is_done_while_nothing_changes, tcp_stands_for_udp);
 matrix!(once: targets_count_not_ports, low_ports_inside);
 
@@ -84,6 +86,12 @@ fn processor_time(guest: &mut Pasta) -> Result<Duration> {
 
 fn a_new_listener_is_reachable_within_a_second(case: &Case<'_>) -> Result<()> {
     let guest = case.guest(&[])?;
+    new_listeners(case, &guest)?;
+    guest.finish()?;
+    Ok(())
+}
+
+fn new_listeners(case: &Case<'_>, guest: &Pasta) -> Result<()> {
     let (lo, host) = (loopback(case.family), Place::Host);
     // Into the namespace, from the host's loopback and from outside.
     let server = case.rig.serve(&guest.place(), any(case.family), 5000)?;
@@ -102,13 +110,18 @@ fn a_new_listener_is_reachable_within_a_second(case: &Case<'_>) -> Result<()> {
     ensure!(took < SOON, "{took:?}");
     drop(server);
     becomes(case, &guest.place(), (lo, 5001), false)?;
-    guest.finish()?;
     Ok(())
 }
 
 /// Only what can be reached is offered: a client that finds a port closed tries another address.
 fn who_listens_elsewhere_is_not_offered(case: &Case<'_>) -> Result<()> {
     let guest = case.guest(&[])?;
+    listeners_elsewhere(case, &guest)?;
+    guest.finish()?;
+    Ok(())
+}
+
+fn listeners_elsewhere(case: &Case<'_>, guest: &Pasta) -> Result<()> {
     let (lo, host) = (loopback(case.family), Place::Host);
     let _private = case.rig.serve(&guest.place(), lo, 5100)?;
     let _other = case.rig.serve(&host, case.family.host(), 5101)?;
@@ -122,6 +135,32 @@ fn who_listens_elsewhere_is_not_offered(case: &Case<'_>) -> Result<()> {
         let answer = who(case, &host, loopback(other), 5102)?;
         ensure!(answer.contains("refused"), "the other family: {answer}");
     }
+    Ok(())
+}
+
+/// A kernel that lacks `sock_diag(7)`: the files of `/proc/net` tell the same.
+fn without_sock_diag(case: &Case<'_>) -> Result<()> {
+    let mut guest = case.pasta()?.refuse("sock_diag").args(&["--config-net"]).start_hold()?;
+    let mut files = 0;
+    for entry in fs::read_dir(format!("/proc/{}/fd", guest.proc().pid()))? {
+        let link = fs::read_link(entry?.path())?;
+        files += usize::from(
+            ["tcp", "tcp6", "udp", "udp6"]
+                .iter()
+                .any(|name| link.to_string_lossy().ends_with(&format!("/net/{name}"))),
+        );
+    }
+    ensure!(files == 8, "{files} files, not those of both namespaces");
+    new_listeners(case, &guest)?;
+    listeners_elsewhere(case, &guest)?;
+    // Own sockets are not followed.
+    let none = BTreeSet::new();
+    let quiet = || -> Result<bool> {
+        Ok(ours(case, &Place::Host)? == none && ours(case, &guest.place())? == none)
+    };
+    until("the end of all listening", SHORT, || quiet().unwrap_or(false))?;
+    std::thread::sleep(Duration::from_secs(2));
+    ensure!(quiet()?, "own sockets are taken for those of others");
     guest.finish()?;
     Ok(())
 }

@@ -211,6 +211,14 @@ impl<'r> PastaBuilder<'r> {
         self
     }
 
+    /// Lets the kernel refuse `call`, see the helper's `refuse`.
+    #[must_use]
+    pub fn refuse(mut self, call: &str) -> Self {
+        let helper = self.rig.helper().display().to_string();
+        self.argv.splice(0..0, [helper, "refuse".to_owned(), call.to_owned()]);
+        self
+    }
+
     /// The command as it stands.
     pub fn command(&self) -> Command {
         self.rig.command(&Place::Host, self.user, &self.argv)

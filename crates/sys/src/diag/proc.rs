@@ -7,6 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::{CLOSE, LISTEN, Listening};
 use crate::socket::Kind;
 
+/// Bytes that are read at once: the kernel hands out no more of such a file.
+const PIECE: usize = 4096;
+
 /// The files about sockets of one network namespace. Reading them takes time for every socket there is.
 #[derive(Debug)]
 pub struct ProcNet {
@@ -45,7 +48,16 @@ impl ProcNet {
         };
         self.buffer.clear();
         file.rewind()?;
-        file.read_to_end(&mut self.buffer)?;
+        // The file's `read_to_end` asks for its size first, by a call that the filter of this thread lacks.
+        let mut piece = [0; PIECE];
+        loop {
+            match file.read(&mut piece) {
+                Ok(0) => break,
+                Ok(len) => self.buffer.extend_from_slice(piece.get(..len).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
         let text = String::from_utf8_lossy(&self.buffer);
         text.lines().skip(1).filter_map(|line| listening(line, state)).for_each(each);
         Ok(())

@@ -13,7 +13,7 @@
 //! | `udp-…` | datagrams, see [`udp::client`] |
 //! | `noise FILE SEED COUNT ADDR PORT` | damaged copies of the frames in a capture, as datagrams |
 //! | `witness`, `probe` | what a server sees of its clients, see [`witness`] |
-//! | `refuse CALL COMMAND…` | becomes COMMAND, to which the kernel refuses CALL: `pivot_root`, `close_range`, `landlock` |
+//! | `refuse CALL COMMAND…` | becomes COMMAND, to which the kernel refuses CALL: `pivot_root`, `close_range`, `landlock`, `sock_diag` |
 //! | `sum BYTES` | the SHA-256 of the test stream's first BYTES |
 
 mod noise;
