@@ -163,7 +163,7 @@ impl Configuration {
                     return;
                 }
             };
-            let pid = sys::unix::peer_pid(&stream).unwrap_or(0);
+            let pid = sys::unix::peer_pid(&stream);
             log::info!("Accepted configuration client, PID {pid}");
             let added = self.clients.try_insert_with(|slot| {
                 epoll.add(&stream, Token::Client(slot).to_cookie(), Interest::Edges)?;

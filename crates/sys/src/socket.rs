@@ -156,8 +156,8 @@ fn set_int(socket: &OwnedFd, level: libc::c_int, name: libc::c_int, value: i32) 
 }
 
 /// `getsockopt(2)` into `value`; returns how much of it the kernel filled.
-fn get<'a>(
-    socket: &OwnedFd,
+pub(crate) fn get<'a>(
+    socket: &impl AsRawFd,
     level: libc::c_int,
     name: libc::c_int,
     value: &'a mut [u8],

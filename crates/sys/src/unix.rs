@@ -240,11 +240,18 @@ pub fn write(socket: &OwnedFd, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// The process at the other end (`SO_PEERCRED`), as our PID namespace numbers it.
+/// The process at the other end (`SO_PEERCRED`), as our PID namespace numbers it. Processes outside of that, which
+/// are all others once we are in the background, have the number 0 there: the kernel has no other for us.
+///
+/// Not by rustix, whose type for this cannot hold that number.
 #[must_use]
-pub fn peer_pid(stream: &UnixStream) -> Option<u32> {
-    let credentials = sockopt::socket_peercred(stream).ok()?;
-    u32::try_from(credentials.pid.as_raw_nonzero().get()).ok()
+pub fn peer_pid(stream: &UnixStream) -> u32 {
+    // struct ucred: pid, uid, gid.
+    let mut credentials = [0; 12];
+    socket::get(stream, libc::SOL_SOCKET, libc::SO_PEERCRED, &mut credentials)
+        .ok()
+        .and_then(|filled| filled.first_chunk())
+        .map_or(0, |pid| u32::from_ne_bytes(*pid))
 }
 
 #[cfg(test)]

@@ -149,7 +149,7 @@ impl StreamLink {
 
     /// Serves who wants to connect, or sends it away if there is a hypervisor. `true`: it is the hypervisor now.
     pub(crate) fn admit(&mut self, client: UnixStream, epoll: &Epoll) -> bool {
-        let pid = unix::peer_pid(&client).unwrap_or_default();
+        let pid = unix::peer_pid(&client);
         if self.client.is_some() {
             log::info!("discarding connection from PID {pid}");
             return false;
