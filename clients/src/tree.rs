@@ -1,11 +1,9 @@
-//! The Debian sid tree with the clients: made by debootstrap, kept between runs.
+//! The Debian sid tree with the clients.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
-use testkit::Proc;
+use testkit::debootstrap::{Recipe, Tree};
 
 /// What is installed beside the minimum.
 const PACKAGES: &[&str] = &[
@@ -35,47 +33,18 @@ const PACKAGES: &[&str] = &[
     "slirp4netns",
     "uidmap",
 ];
-const SCRIPT: &str = include_str!("tree.sh");
-/// It takes two minutes where the mirror is near.
-const LIMIT: Duration = Duration::from_secs(1800);
+/// The user everything runs as, who has ids to give to containers.
+const USER: &str = "useradd --create-home --uid 1000 --shell /bin/sh user
+echo user:100000:65536 > /etc/subuid
+echo user:100000:65536 > /etc/subgid";
 /// Packages whose versions are told, as the table's heading.
 const TOLD: &[&str] =
     &["passt", "podman", "buildah", "rootlesskit", "libvirt-daemon", "qemu-system-x86"];
 
 /// Makes the tree in `dir` unless it is there, and says where its root is.
 pub(crate) fn provide(dir: &Path) -> Result<PathBuf> {
-    let (root, made_of) = (dir.join("root"), dir.join("recipe"));
-    let recipe = format!("{SCRIPT}\n{}\n", PACKAGES.join("\n"));
-    if root.exists() && fs::read_to_string(&made_of).is_ok_and(|old| old == recipe) {
-        return Ok(root);
-    }
-    install_debootstrap()?;
-    eprintln!("making a Debian sid tree in {}, which takes a few minutes", dir.display());
-    fs::create_dir_all(dir)?;
-    let dir = dir.canonicalize()?;
-    let _ = fs::remove_file(&made_of);
-    // Mounts and processes of an attempt that is broken off go with these namespaces.
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]);
-    command.args(["--mount-proc", "--propagation", "private", "--", "sh", "-c", SCRIPT, "tree.sh"]);
-    command.arg(&dir).args(PACKAGES);
-    Proc::run(command, LIMIT)?.ok("making the tree")?;
-    fs::write(made_of, recipe)?;
-    Ok(root)
-}
-
-fn install_debootstrap() -> Result<()> {
-    if Path::new("/usr/sbin/debootstrap").exists() {
-        return Ok(());
-    }
-    for line in ["update", "install --yes --no-install-recommends debootstrap"] {
-        let mut command = Command::new("apt-get");
-        command.arg("--quiet").args(line.split(' ')).env("DEBIAN_FRONTEND", "noninteractive");
-        // Lists that could not be updated may still be good enough.
-        let done = Proc::run(command, LIMIT)?;
-        ensure!(line == "update" || done.status.success(), "no debootstrap: {}", done.stderr);
-    }
-    Ok(())
+    let tree = Tree::provide(dir, Recipe { packages: PACKAGES, commands: USER })?;
+    Ok(tree.root().to_owned())
 }
 
 /// Names and versions of the clients in the tree, and of the C passt.
