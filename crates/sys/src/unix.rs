@@ -340,8 +340,8 @@ mod tests {
         assert_eq!(unseen.kind(), io::ErrorKind::WouldBlock, "looking is not connecting");
         let client = UnixStream::connect(&path).unwrap();
         let (server, _) = first.accept().unwrap();
-        assert_eq!(peer_pid(&server), Some(std::process::id()));
-        assert_eq!(peer_pid(&client), Some(std::process::id()));
+        assert_eq!(peer_pid(&server), std::process::id());
+        assert_eq!(peer_pid(&client), std::process::id());
         drop((first, server));
         drop(bind(&path).unwrap());
         fs::remove_file(&path).unwrap();
