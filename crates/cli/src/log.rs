@@ -175,12 +175,21 @@ impl Sink {
     fn line(&self, level: Level, line: &str) {
         let debugs = self.debugs();
         let destination = self.destination.get();
-        match destination {
-            Some(Destination::File(file)) => lock(file).write(self.since_start(), level, line),
+        let gone = match destination {
+            Some(Destination::File(file)) => {
+                lock(file).write(self.since_start(), level, line);
+                false
+            }
             Some(Destination::System(syslog)) => syslog.send(level, line),
-            None => {}
+            None => false,
+        };
+        if gone {
+            self.to_stderr(debugs, "The system's log is gone: nothing is sent there any more");
         }
-        let stamped = debugs && !matches!(destination, Some(Destination::File(_)));
+        self.to_stderr(debugs && !matches!(destination, Some(Destination::File(_))), line);
+    }
+
+    fn to_stderr(&self, stamped: bool, line: &str) {
         let written = match self.stderr.load(Ordering::Relaxed) {
             OURS => true,
             RELEASED => stamped,

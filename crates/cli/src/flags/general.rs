@@ -80,7 +80,7 @@ pub(super) const FLAGS: &[Flag] = &[
               start and its level; the first line names the program. Messages go to standard error too, as \
               long as the process is in the foreground, but not to the system's log. A full disk costs \
               messages, nothing else. With --debug and without --log-file, nothing goes to the system's log \
-              either.",
+              either. That log is connected to once: if it makes its socket anew, nothing goes there any more.",
         default: Some("the system's log, /dev/log"),
         complete: Complete::File,
         action: Action::Value(|said, given| {

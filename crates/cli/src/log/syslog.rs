@@ -3,11 +3,15 @@
 //! There is no time stamp. It would have to be in local time (RFC 3164 §4.1.2), which cannot be known behind the
 //! sandbox, and nobody would use it: journald, rsyslog, sysklogd and busybox put the time of arrival to what comes
 //! from this machine, as §4.3.2 of the RFC tells them to where there is none.
+//!
+//! The connection is made once. A log daemon that closes its socket has another one at the same path afterwards, to
+//! which no way leads from an empty root; and a way that is kept open (a descriptor of its directory, a mount of it, a
+//! current directory elsewhere) would lead to more than that socket. So that is the end of it: nothing is tried again.
 
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use log::Level;
 use sys::datagrams::Datagrams;
@@ -28,13 +32,16 @@ pub(super) struct Syslog {
     identity: &'static str,
     /// As the receiver counts processes: in our PID namespace we may have another number.
     pid: AtomicU32,
+    /// The receiver has closed its socket.
+    gone: AtomicBool,
 }
 
 impl Syslog {
     /// Connects to the log at `path`. Messages will be those of `identity`.
     pub(super) fn connect(path: &str, identity: &'static str) -> io::Result<Self> {
         let socket = Datagrams::connect(OsStr::new(path))?;
-        Ok(Self { socket, identity, pid: AtomicU32::new(std::process::id()) })
+        let pid = AtomicU32::new(std::process::id());
+        Ok(Self { socket, identity, pid, gone: AtomicBool::new(false) })
     }
 
     /// Messages will be those of process `pid`.
@@ -42,12 +49,25 @@ impl Syslog {
         self.pid.store(pid, Ordering::Relaxed);
     }
 
-    /// Sends one line. If there is no room, or nobody any more, it is lost.
-    pub(super) fn send(&self, level: Level, text: &str) {
+    /// Sends one line. If there is no room, or nobody any more, it is lost. `true`: it is the first to find nobody.
+    pub(super) fn send(&self, level: Level, text: &str) -> bool {
+        if self.gone.load(Ordering::Relaxed) {
+            return false;
+        }
         let pid = self.pid.load(Ordering::Relaxed);
         let message = message(level, self.identity, pid, text);
-        let _ = self.socket.send(message.bytes());
+        match self.socket.send(message.bytes()) {
+            Err(error) if ends(error.kind()) => !self.gone.swap(true, Ordering::Relaxed),
+            // There was no room, for instance.
+            Ok(()) | Err(_) => false,
+        }
     }
+}
+
+/// Whether a connection over which sending failed so is none any more.
+fn ends(failure: io::ErrorKind) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotConnected};
+    matches!(failure, BrokenPipe | ConnectionRefused | ConnectionReset | NotConnected)
 }
 
 fn message(level: Level, identity: &str, pid: u32, text: impl fmt::Display) -> Line<MAX> {
@@ -84,12 +104,23 @@ mod tests {
         let log = Syslog::connect(path.to_str().unwrap(), "pasta").unwrap();
         std::fs::remove_file(&path).unwrap();
         log.set_pid(4711);
-        log.send(Level::Warn, "a line");
+        assert!(!log.send(Level::Warn, "a line"));
         let mut room = [0; 64];
         let len = receiver.recv(&mut room).unwrap();
         assert_eq!(room.get(..len).unwrap(), b"<28>pasta[4711]: a line");
-        // Without anybody there it is lost, and nothing else happens.
+        // A full queue is no end.
+        receiver.set_nonblocking(true).unwrap();
+        (0..5000).for_each(|_| assert!(!log.send(Level::Warn, "a line")));
+        while receiver.recv(&mut room).is_ok() {}
+        assert!(!log.send(Level::Warn, "a line"));
+        assert!(receiver.recv(&mut room).is_ok());
+        // Without anybody there it is lost, which is told once; somebody new is not found.
         drop(receiver);
-        log.send(Level::Warn, "a line");
+        assert!(log.send(Level::Warn, "a line"));
+        let receiver = UnixDatagram::bind(&path).unwrap();
+        receiver.set_nonblocking(true).unwrap();
+        assert!(!log.send(Level::Warn, "a line"));
+        assert_eq!(receiver.recv(&mut room).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        std::fs::remove_file(&path).unwrap();
     }
 }
