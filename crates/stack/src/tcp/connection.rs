@@ -68,7 +68,10 @@ pub(super) struct Shared {
     /// Resets of established connections for which there was no room on the link: no more than there were
     /// connections when it became full.
     pub(super) resets: Vec<(FlowKey, Outgoing)>,
-    pub(super) half_open: usize,
+    /// Connections that the host has not opened yet, and those that the guest has not: counted apart, so that
+    /// whoever connects to a silent port of the guest does not keep it from connecting, nor the other way round.
+    pub(super) connecting: usize,
+    pub(super) accepted: usize,
     pub(super) settings: super::Settings,
     /// Challenge ACKs sent in the current second (RFC 5961 7).
     pub(super) challenges: (u64, u32),
