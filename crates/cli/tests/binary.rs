@@ -123,7 +123,7 @@ fn mistakes_are_one_line_each() {
         (PASST, "-f -F 99", "Could not move --fd descriptor: Bad file descriptor"),
         (PASST, "-F -1", "Invalid --fd: -1"),
         (PASST, "--repair-path /x", "--repair-path is for vhost-user mode only"),
-        (PASTA, "-F 5", "-F is for passt / vhost-user mode only"),
+        (PASTA, "-F 5", "-F is for passt mode only"),
     ] {
         let args: Vec<&str> = args.split(' ').collect();
         let (code, stdout, stderr) = run(program, &args);
