@@ -47,7 +47,9 @@ fn an_empty_namespace_has_lo_and_no_routes() {
         let lo = netlink.link_named("lo").unwrap().unwrap();
         assert_eq!((lo.index, lo.up, lo.name.as_str()), (1, false, "lo"));
         assert_eq!(netlink.link_indexed(1).unwrap(), Some(lo));
-        assert_eq!(netlink.link_named("nosuch").unwrap(), None);
+        for none in ["nosuch", "", "sixteen-letters-", &"x".repeat(300)] {
+            assert_eq!(netlink.link_named(none).unwrap(), None);
+        }
         assert_eq!(netlink.link_indexed(77).unwrap(), None);
         for family in [Family::V4, Family::V6] {
             assert_eq!(netlink.routes(family, None).unwrap(), []);
