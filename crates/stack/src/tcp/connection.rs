@@ -143,6 +143,9 @@ pub(super) struct Connection<S> {
     /// Round-trip time to the remote: pace of ACK and window checks.
     pub(super) host_rtt: Duration,
     pub(super) host_min_rtt: Duration,
+    /// The smoothed round-trip time that the guest has come to by our acknowledgements. Zero after a handshake
+    /// that the guest had with us alone.
+    pub(super) guest_rtt: Duration,
     /// Since when the remote's acknowledgement has not come further.
     pub(super) unacked_since: Option<Instant>,
     pub(super) spill: Spill,
@@ -273,6 +276,7 @@ impl<S> Connection<S> {
             ack_on_accept: true,
             host_rtt: Duration::ZERO,
             host_min_rtt: Duration::ZERO,
+            guest_rtt: Duration::ZERO,
             unacked_since: None,
             spill: Spill::default(),
             recent_later: Seq(0),

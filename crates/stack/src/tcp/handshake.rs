@@ -204,6 +204,8 @@ impl<S: TcpSocket> Connection<S> {
             self.acked_base = info.bytes_acked.unwrap_or(0);
             self.refresh_room(shared);
             self.take_info(&info);
+            // Its SYN is answered when the remote has answered ours.
+            self.guest_rtt = self.host_rtt;
             self.send_handshake(cx, shared);
             self.wait = Some((Wait::Handshake, cx.now + Duration::from_secs(1)));
         }
