@@ -34,8 +34,8 @@ _passt() {
         -S|--search) mapfile -t COMPREPLY < <(compgen -W 'none' -- "$cur"); return ;;
         -H|--hostname) :; return ;;
         --fqdn) :; return ;;
-        -t|--tcp-ports) mapfile -t COMPREPLY < <(compgen -W 'none all auto' -- "$cur"); return ;;
-        -u|--udp-ports) mapfile -t COMPREPLY < <(compgen -W 'none all auto' -- "$cur"); return ;;
+        -t|--tcp-ports) mapfile -t COMPREPLY < <(compgen -W 'none all' -- "$cur"); return ;;
+        -u|--udp-ports) mapfile -t COMPREPLY < <(compgen -W 'none all' -- "$cur"); return ;;
     esac
     if [[ $cur == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W '-d --debug --trace --stats -q --quiet -f --foreground -e --stderr -l --log-file --log-size --runas -c --conf-path -h --help --version --doctor -p --pcap -P --pid --ready-fd --chroot-fallback -s --socket --socket-path --print-capabilities --repair-path -F --fd -1 --one-off -m --mtu -a --address -n --netmask -M --mac-addr -g --gateway -i --interface -o --outbound --outbound-if4 --outbound-if6 --map-host-loopback --no-map-gw --map-guest-addr -4 --ipv4-only -6 --ipv6-only -D --dns --dns-forward --dns-host -S --search --no-dhcp-dns --no-dhcp-search -H --hostname --fqdn --no-tcp --no-udp --no-icmp --no-dhcp --no-dhcpv6 --no-ndp --no-ra -t --tcp-ports -u --udp-ports --freebind --no-splice' -- "$cur")

@@ -5,6 +5,7 @@
 use anyhow::{Context, Result, ensure};
 use e2e::{Case, SHORT, matrix};
 use serde_json::Value;
+use std::fs;
 use testkit::peer::stream;
 use testkit::{Pasta, Place};
 
@@ -12,7 +13,7 @@ matrix!(users:
     addresses_like_the_host, routes_like_the_host, link, loopback_is_up, names_and_macs,
     address_given, gateway_given, mtu_zero, no_second_address_by_ra, several_addresses,
     dependent_routes, no_copy, multipath_default, gateway_of_the_other_family, interface_chosen,
-    local_mode, local_mode_v4_alone, no_protocols, dropped_privileges,
+    local_mode, local_mode_v4_alone, no_protocols, dropped_privileges, addresses_work_at_once,
 );
 
 fn json(case: &Case<'_>, place: &Place, argv: &[&str]) -> Result<Vec<Value>> {
@@ -313,11 +314,29 @@ fn dropped_privileges(case: &Case<'_>) -> Result<()> {
     ensure!(got == stream::sum(1000), "{got}");
     let pid = guest.proc().pid();
     let mut without = 0;
-    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-        let status = std::fs::read_to_string(task?.path().join("status"))?;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let status = fs::read_to_string(task?.path().join("status"))?;
         without += usize::from(status.contains("CapEff:\t0000000000000000"));
         ensure!(!status.contains("Uid:\t0\t"), "{status}");
     }
     ensure!(without > 0, "every thread has capabilities");
+    Ok(())
+}
+
+/// The command finds its addresses in use, however busy the kernel is: the routes by which a namespace
+/// knows its IPv6 addresses for its own come later than these, from a queue that all namespaces share.
+fn addresses_work_at_once(case: &Case<'_>) -> Result<()> {
+    let file = case.rig.tmp().join("busy");
+    let line = |i| format!("addr add 2001:db8:b::{i:x}/128 dev lo nodad\n");
+    fs::write(&file, (1..=400).map(line).collect::<String>())?;
+    let others = r#"while :; do unshare --net sh -c 'ip link set lo up; ip -b "$0"' "$0"; done"#;
+    let argv = ["sh", "-c", others, &file.display().to_string()];
+    let _busy = [case.rig.start(&Place::Host, &argv)?, case.rig.start(&Place::Host, &argv)?];
+    let script = "ip -6 route get 2001:db8:51::2; ip -6 addr show dev eth0";
+    for start in 1..=40 {
+        let pasta = case.pasta()?.args(&["--config-net", "--", "sh", "-c", script]);
+        let text = pasta.run(SHORT)?.ok("pasta")?;
+        ensure!(text.starts_with("local "), "start {start}: {text}");
+    }
     Ok(())
 }

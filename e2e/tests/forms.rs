@@ -104,9 +104,12 @@ fn new_proc_is_mounted(case: &Case<'_>) -> Result<()> {
 
 fn hostname(case: &Case<'_>) -> Result<()> {
     let own = fs::read_to_string("/proc/sys/kernel/hostname")?;
-    let text = said(case, &[], "cat /proc/sys/kernel/hostname")?;
     let wanted: String = format!("pasta-{}", own.trim()).chars().take(64).collect();
-    ensure!(text == wanted, "{text}");
+    // An empty name is none.
+    for options in [&[][..], &["-H", ""], &["-H", "box", "--hostname="]] {
+        let text = said(case, options, "cat /proc/sys/kernel/hostname")?;
+        ensure!(text == wanted, "{options:?}: {text}");
+    }
     ensure!(fs::read_to_string("/proc/sys/kernel/hostname")? == own, "the host's name changed");
     Ok(())
 }

@@ -217,15 +217,18 @@ fn accepted(case: &Case<'_>) -> Result<()> {
 /// What comes with later work is refused with a clear line, not ignored.
 fn unavailable(case: &Case<'_>) -> Result<()> {
     private_tmp(case)?;
-    for (line, option) in [
-        ("-f --vhost-user", "--vhost-user"),
-        ("-f --migrate-exit", "--migrate-exit"),
-        ("-f --migrate-no-linger", "--migrate-no-linger"),
+    const UNAVAILABLE: &str = "--vhost-user is not available in this version";
+    for (line, wanted) in [
+        ("-f --vhost-user", UNAVAILABLE),
+        ("-f --repair-path /run/rig/tmp/repair --vhost-user", UNAVAILABLE),
+        ("-f --vhost-user --migrate-exit --migrate-no-linger", UNAVAILABLE),
+        ("-f --migrate-exit", "--migrate-exit is for vhost-user mode only"),
+        ("-f --migrate-no-linger", "--migrate-no-linger is for vhost-user mode only"),
+        ("-f --repair-path /run/rig/tmp/repair", "--repair-path is for vhost-user mode only"),
     ] {
         let outcome = run(case, line)?;
-        let wanted = format!("{option} is not available in this version\n");
         ensure!(outcome.code() == Some(1) && outcome.stdout.is_empty(), "{line}: {outcome:?}");
-        ensure!(outcome.stderr == wanted, "{line}: {outcome:?}, wanted {wanted}");
+        ensure!(outcome.stderr == format!("{wanted}\n"), "{line}: {outcome:?}, wanted {wanted}");
     }
     Ok(())
 }

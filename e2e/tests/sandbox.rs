@@ -706,6 +706,6 @@ fn passt_as_somebody(case: &Case<'_>) -> Result<()> {
     // That would be root by another name.
     let outcome = case.rig.passt(case.user)?.args(&["-f", "--runas", "root"]).run(SHORT)?;
     ensure!(outcome.code() == Some(1), "{outcome:?}");
-    ensure!(outcome.stderr == "Invalid user for --runas: root\n", "{outcome:?}");
+    ensure!(outcome.stderr == "Invalid --runas option: root\n", "{outcome:?}");
     Ok(())
 }

@@ -29,6 +29,8 @@ pub struct Completion<A: 'static> {
     /// The flags worth offering.
     flags: Vec<&'static Flag<A>>,
     arguments: Arguments,
+    /// A word that is refused as a value here.
+    refused: Option<&'static str>,
 }
 
 /// That of pasta.
@@ -36,7 +38,7 @@ pub struct Completion<A: 'static> {
 pub fn pasta() -> Completion<flags::Action> {
     let offered = |flag: &&Flag| flag.available() && flag.modes.include(Mode::Pasta);
     let flags = flags::all().filter(offered).collect();
-    Completion { program: "pasta", flags, arguments: Arguments::Command }
+    Completion { program: "pasta", flags, arguments: Arguments::Command, refused: None }
 }
 
 /// That of passt.
@@ -44,26 +46,31 @@ pub fn pasta() -> Completion<flags::Action> {
 pub fn passt() -> Completion<flags::Action> {
     let offered = |flag: &&Flag| flag.available() && flag.modes.include(Mode::Passt);
     let flags = flags::all().filter(offered).collect();
-    Completion { program: "passt", flags, arguments: Arguments::None }
+    Completion { program: "passt", flags, arguments: Arguments::None, refused: Some("auto") }
 }
 
 /// That of pesto.
 #[must_use]
 pub fn pesto() -> Completion<pesto::Action> {
     let flags = pesto::FLAGS.iter().collect();
-    Completion { program: "pesto", flags, arguments: Arguments::File }
+    Completion { program: "pesto", flags, arguments: Arguments::File, refused: None }
 }
 
 /// That of passt-repair, which has no options.
 #[must_use]
 pub fn passt_repair() -> Completion<flags::Action> {
-    Completion { program: "passt-repair", flags: Vec::new(), arguments: Arguments::File }
+    Completion {
+        program: "passt-repair",
+        flags: Vec::new(),
+        arguments: Arguments::File,
+        refused: None,
+    }
 }
 
 /// That of qrap, which has no options of its own: what follows its name is a command line of QEMU.
 #[must_use]
 pub fn qrap() -> Completion<flags::Action> {
-    Completion { program: "qrap", flags: Vec::new(), arguments: Arguments::Numbered }
+    Completion { program: "qrap", flags: Vec::new(), arguments: Arguments::Numbered, refused: None }
 }
 
 /// Names of a flag with their dashes.
@@ -73,6 +80,12 @@ fn dashed<A>(flag: &Flag<A>) -> Vec<String> {
 }
 
 impl<A> Completion<A> {
+    /// The words to offer as a value.
+    fn words(&self, words: &[&'static str]) -> String {
+        let words = words.iter().copied().filter(|word| self.refused != Some(word));
+        words.collect::<Vec<_>>().join(" ")
+    }
+
     /// For bash. Behind the first argument that is no option, the command completes as it would alone,
     /// if the bash-completion package is there.
     #[must_use]
@@ -93,7 +106,7 @@ impl<A> Completion<A> {
                     format!("mapfile -t COMPREPLY < <(compgen -W \"$({INTERFACES})\" -- \"$cur\")")
                 }
                 Complete::Words(words) => {
-                    let words = words.join(" ");
+                    let words = self.words(words);
                     format!("mapfile -t COMPREPLY < <(compgen -W '{words}' -- \"$cur\")")
                 }
             };
@@ -146,7 +159,7 @@ complete -o filenames -F _{program} {program}
                 (Some(name), Complete::File) => format!(":{}:_files", zsh_text(name)),
                 (Some(name), Complete::Interface) => format!(":{}:_net_interfaces", zsh_text(name)),
                 (Some(name), Complete::Words(words)) => {
-                    format!(":{}:({})", zsh_text(name), words.join(" "))
+                    format!(":{}:({})", zsh_text(name), self.words(words))
                 }
             };
             for name in names {
@@ -197,7 +210,7 @@ complete -o filenames -F _{program} {program}
                     let _ = write!(script, " -x -a '({INTERFACES})'");
                 }
                 (true, Complete::Words(words)) => {
-                    let _ = write!(script, " -x -a '{}'", words.join(" "));
+                    let _ = write!(script, " -x -a '{}'", self.words(words));
                 }
             }
             let help = flag.help.replace('\n', " ").replace('\\', "\\\\").replace('\'', "\\'");

@@ -6,6 +6,8 @@
 use std::ffi::OsStr;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use sys::netlink::{
@@ -27,6 +29,10 @@ const TX_QUEUE_LEN: u32 = 32_768;
 const MIN_MTU6: u32 = 1280;
 /// Prefix length of an IPv6 address that was not copied.
 const PREFIX6: u8 = 64;
+/// How long to wait for the kernel to take all addresses into use, and how often to look.
+const USABLE: Duration = Duration::from_secs(5);
+const FIRST_PAUSE: Duration = Duration::from_micros(100);
+const LAST_PAUSE: Duration = Duration::from_millis(10);
 
 /// The interface in the namespace, ready for traffic.
 #[derive(Debug)]
@@ -103,10 +109,12 @@ pub fn set_up(
             .map_err(|error| failure("Couldn't set up interface in namespace", &error))?;
     }
     if network.config_net {
-        let mut configure = Configure { netlink, network, discovery, interface: &mut interface };
+        let mut configure =
+            Configure { netlink, network, discovery, interface: &mut interface, added: Vec::new() };
         configure.link(&link)?;
         configure.addresses()?;
         configure.routes()?;
+        configure.wait_until_usable();
     }
     Ok(interface)
 }
@@ -127,6 +135,8 @@ struct Configure<'a> {
     network: &'a Network,
     discovery: &'a Discovery,
     interface: &'a mut GuestInterface,
+    /// The addresses of IPv6 that were added.
+    added: Vec<IpAddr>,
 }
 
 impl Configure<'_> {
@@ -152,7 +162,7 @@ impl Configure<'_> {
         if ours {
             let addr = eui64(self.interface.mac);
             let new = NewAddress { index, addr: addr.into(), prefix_len: PREFIX6 };
-            match unless_there(self.netlink.add_address(&new)) {
+            match self.add_address(&new) {
                 Ok(()) => self.interface.link_local = Some(addr),
                 Err(error) => log::warn!("Couldn't set {addr} in namespace: {}", reason(&error)),
             }
@@ -220,12 +230,53 @@ impl Configure<'_> {
         let index = self.interface.index;
         match (template, fixed) {
             (Some(template), _) => template.addresses.iter().try_for_each(|address: &Address| {
-                unless_there(self.netlink.copy_address(address, index))
+                let copied = self.netlink.copy_address(address, index);
+                self.note(address.addr, copied)
             }),
             (None, Some((addr, prefix_len))) => {
-                unless_there(self.netlink.add_address(&NewAddress { index, addr, prefix_len }))
+                self.add_address(&NewAddress { index, addr, prefix_len })
             }
             (None, None) => Ok(()),
+        }
+    }
+
+    fn add_address(&mut self, new: &NewAddress) -> io::Result<()> {
+        let added = self.netlink.add_address(new);
+        self.note(new.addr, added)
+    }
+
+    /// Takes note of an address that was `added`.
+    fn note(&mut self, addr: IpAddr, added: io::Result<()>) -> io::Result<()> {
+        if added.is_ok() && addr.is_ipv6() {
+            self.added.push(addr);
+        }
+        unless_there(added)
+    }
+
+    /// Waits until the namespace knows its addresses of IPv6 for its own. The kernel tells that they were
+    /// added before it has made their local routes, which is left to a thread of its own. Without them, what
+    /// goes to such an address would go out on the link: to us, and from us to the host.
+    fn wait_until_usable(&mut self) {
+        let end = Instant::now() + USABLE;
+        for addr in std::mem::take(&mut self.added) {
+            let mut pause = FIRST_PAUSE;
+            loop {
+                match self.netlink.is_local(addr) {
+                    Ok(true) => break,
+                    Ok(false) if Instant::now() < end => {
+                        thread::sleep(pause);
+                        pause = (pause * 2).min(LAST_PAUSE);
+                    }
+                    Ok(false) => {
+                        log::warn!("{addr} in namespace is not in use yet");
+                        break;
+                    }
+                    Err(error) => {
+                        log::debug!("{addr} in namespace: {}", reason(&error));
+                        break;
+                    }
+                }
+            }
         }
     }
 

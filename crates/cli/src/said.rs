@@ -109,6 +109,8 @@ pub struct Forward {
 pub struct Said {
     /// Warnings about options that were accepted, in order.
     pub warnings: Vec<String>,
+    /// `--vhost-user`.
+    pub vhost_user: bool,
     /// `-d`, not undone.
     pub debug: bool,
     /// `--trace`, not undone.

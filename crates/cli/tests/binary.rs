@@ -123,7 +123,11 @@ fn mistakes_are_one_line_each() {
         (PASST, "-f -F 99", "Could not move --fd descriptor: Bad file descriptor"),
         (PASST, "-F -1", "Invalid --fd: -1"),
         (PASST, "--repair-path /x", "--repair-path is for vhost-user mode only"),
-        (PASTA, "-F 5", "-F is for passt / vhost-user mode only"),
+        (PASST, "--migrate-exit", "--migrate-exit is for vhost-user mode only"),
+        (PASST, "--vhost-user -s /x", "--vhost-user is not available in this version"),
+        (PASTA, "--vhost-user true", "--vhost-user is not available in this version"),
+        (PASTA, "-F 5", "-F is for passt mode only"),
+        (PASTA, "-i sixteen-letters-", "Invalid interface name sixteen-letters-: No such device"),
     ] {
         let args: Vec<&str> = args.split(' ').collect();
         let (code, stdout, stderr) = run(program, &args);

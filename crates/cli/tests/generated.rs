@@ -70,6 +70,9 @@ fn bash_completes() {
     assert_eq!(complete(&["pasta", "--netns", "/proc/self/ns/n"]).unwrap(), ["/proc/self/ns/net"]);
     assert_eq!(complete(&["pasta", "-i", "l"]).unwrap(), ["lo"]);
     assert!(complete(&["pasta", "-m", "1500", "bas"]).unwrap().contains(&"bash".to_owned()));
+    // No value is offered that is refused.
+    let passt = offered(&cli::completion::passt().bash(), &["passt", "-t", ""]);
+    assert_eq!(passt.unwrap(), ["none", "all"]);
     // Options behind the command are those of the command.
     assert_eq!(complete(&["pasta", "true", "--mt"]).unwrap(), [""]);
 }

@@ -146,6 +146,11 @@ fn ipv6<G: Guest, H: Host>(
     if src.is_loopback() || dst.is_loopback() {
         return None;
     }
+    // No such packet exists on a network, but the host's sockets would take it as one of IPv4: past every
+    // check of that family, to the host's 127.0.0.1 if the guest says so.
+    if src.to_ipv4_mapped().is_some() || dst.to_ipv4_mapped().is_some() {
+        return None;
+    }
     cx.link.observe_v6(config, src);
     let found = ipv6::walk_extensions(header.next_header, payload).ok()?;
     let ip = Ip {

@@ -480,13 +480,17 @@ impl Rig {
 
     /// The host accepted a connection for the guest.
     pub(crate) fn connected(&mut self, guest: &str, peer: &str) -> Rc<RefCell<TcpState>> {
-        let ends = (guest.parse().unwrap(), peer.parse().unwrap());
+        assert!(self.try_connected((guest.parse().unwrap(), peer.parse().unwrap())));
+        self.host.tcp_sockets.last().unwrap().clone()
+    }
+
+    /// As [`connected`](Self::connected); whether it was taken.
+    pub(crate) fn try_connected(&mut self, ends: (SocketAddr, SocketAddr)) -> bool {
         let (stack, mut io) = self.io();
         let made =
             stack.on_connection(&mut io, ends, |host, id| host.connect_tcp(id, ends.1, None));
-        assert!(made);
         stack.end_of_burst(&mut io);
-        self.host.tcp_sockets.last().unwrap().clone()
+        made
     }
 
     pub(crate) fn start(&mut self) {

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use stack::sim::Scenario;
-use stack::sim::app::AppPlan;
+use stack::sim::app::{AppPlan, Close};
 use stack::sim::fault::Fault;
 use stack::sim::link::{Cutting, LinkPlan};
 use stack::sim::linux::LinuxPlan;
@@ -163,6 +163,26 @@ fn no_cell_is_much_slower_than_the_table_says() {
                 rate * 10 >= known * 7,
                 "{name}, loss {loss}/10000: {rate} Mbit/s, the table says {known}"
             );
+        }
+    }
+}
+
+/// A guest that now and then sends a little never takes that for lost, however far away the remote is and
+/// whoever began: a handshake that it had with us alone tells it nothing of the distance.
+#[test]
+fn distance_is_no_loss() {
+    for millis in [1, 20, 100, 150, 180, 250, 400, 700] {
+        for out in [true, false] {
+            let mut scenario = scenario(out, 0, Duration::from_millis(millis), 256 << 10, 1);
+            for flow in &mut scenario.flows {
+                flow.active = out;
+                flow.guest = AppPlan { send: 3_000, write_rate: 1_000, ..AppPlan::default() };
+                flow.host.app = AppPlan { close: Close::AfterPeer, ..AppPlan::default() };
+            }
+            let report = scenario.run().unwrap();
+            assert_eq!(report.to_host, 3_000);
+            let (timeouts, twice) = (report.guest_timeouts, report.guest_twice);
+            assert_eq!((timeouts, twice), (0, 0), "{millis} ms, begun by the guest: {out}");
         }
     }
 }

@@ -2,6 +2,7 @@ use log::LevelFilter;
 use stack::config::{Config, Ipv4Config, Ipv6Config, Services};
 
 use super::*;
+use crate::flags;
 use crate::parse::{Lookup, Request, command_line};
 use crate::said::Mode;
 
@@ -106,6 +107,31 @@ fn the_host_is_the_template() {
         announce_search: false,
     };
     assert_eq!(services, on);
+}
+
+/// What the help and the manual pages say of them.
+#[test]
+fn defaults_are_as_documented() {
+    let said_of = |long: &str| {
+        let flag = flags::all().find(|flag| flag.long == long);
+        flag.and_then(|flag| flag.default).unwrap_or_else(|| panic!("no default for --{long}"))
+    };
+    let stack = network("").stack;
+    assert_eq!(said_of("mtu"), stack.mtu.unwrap().to_string());
+    let mac: Vec<String> = stack.our_mac.0.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(said_of("mac-addr"), mac.join(":"));
+    for mode in [Mode::Passt, Mode::Pasta] {
+        let run = Run::new(mode, &said_by(mode, "-f"));
+        assert_eq!(said_of("log-size"), run.log_size.to_string());
+        assert_eq!((run.log_file, run.pid_file, run.pcap), (None, None, None));
+        assert!(!run.chroot_fallback && run.stats.is_none() && run.run_as.is_none());
+        assert_eq!(
+            run.level,
+            if mode == Mode::Passt { LevelFilter::Info } else { LevelFilter::Warn }
+        );
+    }
+    assert_eq!(network("--hostname= --fqdn=").stack.hostname, None);
+    assert_eq!(network("--hostname a --fqdn=").stack.hostname.as_deref(), Some("a"));
 }
 
 #[test]

@@ -140,7 +140,7 @@ pub(super) const FLAGS: &[Flag] = &[
             if given.is_none() {
                 said.no_map_gw = true;
             }
-            mapping(&mut said.map_host_loopback, given, "Invalid address to map to host loopback")
+            mapping(&mut said.map_host_loopback, given)
         }),
         ..BASE
     },
@@ -159,9 +159,7 @@ pub(super) const FLAGS: &[Flag] = &[
               May be given once per family. The value none undoes earlier ones.",
         default: Some("none"),
         complete: Complete::Words(&["none"]),
-        action: Action::Value(|said, given| {
-            mapping(&mut said.map_guest_addr, given, "Invalid address to map to host")
-        }),
+        action: Action::Value(|said, given| mapping(&mut said.map_guest_addr, given)),
         ..BASE
     },
     Flag {
@@ -207,15 +205,16 @@ fn outbound(said: &mut crate::said::Said, given: &Given<'_>) -> Result<(), Refus
     Ok(())
 }
 
-fn mapping(mapping: &mut Mapping, given: &Given<'_>, wrong: &'static str) -> Result<(), Refusal> {
+fn mapping(mapping: &mut Mapping, given: &Given<'_>) -> Result<(), Refusal> {
+    const WRONG: &str = "Invalid address to remap to host";
     if given.is_none() {
         *mapping = Mapping::default();
         return Ok(());
     }
-    match given.address(wrong)? {
+    match given.address(WRONG)? {
         IpAddr::V4(a) if usable4(a) && !a.is_multicast() => mapping.v4 = Some(a),
         IpAddr::V6(a) if usable6(a) && !a.is_multicast() => mapping.v6 = Some(a),
-        IpAddr::V4(_) | IpAddr::V6(_) => return given.refuse(wrong),
+        IpAddr::V4(_) | IpAddr::V6(_) => return given.refuse(WRONG),
     }
     Ok(())
 }

@@ -172,7 +172,7 @@ pub(super) const FLAGS: &[Flag] = &[
               ends, and left in place at the end.",
         complete: Complete::File,
         action: Action::Value(|said, given| {
-            said.pid_file = Some(given.path("Invalid PID file path")?);
+            said.pid_file = Some(given.path("Invalid PID file")?);
             Ok(())
         }),
         ..BASE
@@ -244,9 +244,14 @@ pub(super) const FLAGS: &[Flag] = &[
         man: "Only --repair-path none, which is the default without --vhost-user, is possible in this \
               version.",
         complete: Complete::Words(&["none"]),
-        action: Action::Value(|_, given| match given.is_none() {
-            true => Ok(()),
-            false => Err(Refusal::line("--repair-path is for vhost-user mode only")),
+        action: Action::Value(|said, given| {
+            if given.is_none() {
+                return Ok(());
+            }
+            if !said.vhost_user {
+                return Err(Refusal::line("--repair-path is for vhost-user mode only"));
+            }
+            given.socket_path("Invalid repair socket path").map(drop)
         }),
         ..BASE
     },

@@ -37,6 +37,17 @@ impl Modes {
     /// Only the vhost-user personality.
     pub const VHOST: Self = Self { passt: false, vhost: true, pasta: false };
 
+    /// Whether the flag is accepted from who is started as `mode`, with or without `--vhost-user`, which makes
+    /// the same of both.
+    #[must_use]
+    pub const fn hold(self, mode: Mode, vhost_user: bool) -> bool {
+        match mode {
+            Mode::Passt | Mode::Pasta if vhost_user => self.vhost,
+            Mode::Passt => self.passt,
+            Mode::Pasta => self.pasta,
+        }
+    }
+
     /// Whether the flag means something under the name the program was started with. That of `passt`
     /// covers both hypervisor personalities.
     #[must_use]
@@ -47,12 +58,11 @@ impl Modes {
         }
     }
 
-    /// The personalities in words, for `X is for … mode only`.
+    /// The personalities in words, for `X is for … mode only`. That of `passt` covers both again.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match (self.passt, self.vhost, self.pasta) {
-            (true, true, false) => "passt / vhost-user",
-            (true, false, false) => "passt",
+            (true, _, false) => "passt",
             (false, true, false) => "vhost-user",
             _ => "pasta",
         }

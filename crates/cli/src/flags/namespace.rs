@@ -51,7 +51,7 @@ pub(super) const FLAGS: &[Flag] = &[
         default: Some("that of the PID; a new one for a command"),
         complete: Complete::File,
         action: Action::Value(|said, given| {
-            said.userns = Some(given.path("Invalid user namespace")?);
+            said.userns = Some(given.path("Invalid userns")?);
             said.netns_only = false;
             Ok(())
         }),

@@ -110,6 +110,7 @@ pub(super) const FLAGS: &[Flag] = &[
         metavar: None,
         help: "Forward loopback traffic of the host like other\n\
                traffic, through the guest's interface",
+        man: "That is what passt always does.",
         default: None,
         complete: Complete::Nothing,
         action: Action::Switch(|said| said.no_splice = true),

@@ -58,7 +58,7 @@ pub(super) const FLAGS: &[Flag] = &[
         man: "May be given once per family.",
         default: Some("the first of /etc/resolv.conf"),
         action: Action::Value(|said, given| {
-            const WRONG: &str = "Invalid address of the host's resolver";
+            const WRONG: &str = "Invalid host nameserver address";
             match given.address(WRONG)? {
                 IpAddr::V4(a) if !a.is_unspecified() && !a.is_broadcast() => {
                     said.dns.host4 = Some(a);
@@ -123,7 +123,7 @@ pub(super) const FLAGS: &[Flag] = &[
         man: "It is the host name in the namespace of a command, too. At most 253 bytes.",
         default: Some("none"),
         action: Action::Value(|said, given| {
-            said.hostname = Some(given.domain_name("Invalid host name")?);
+            said.hostname = given.domain_name("Invalid hostname")?;
             Ok(())
         }),
         ..BASE
@@ -135,7 +135,7 @@ pub(super) const FLAGS: &[Flag] = &[
         man: "At most 253 bytes.",
         default: Some("none"),
         action: Action::Value(|said, given| {
-            said.fqdn = Some(given.domain_name("Invalid fully qualified domain name")?);
+            said.fqdn = given.domain_name("Invalid FQDN")?;
             Ok(())
         }),
         ..BASE

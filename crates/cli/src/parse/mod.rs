@@ -13,6 +13,7 @@ mod value;
 use std::ffi::{OsStr, OsString};
 
 pub(crate) use self::user::nobody;
+pub(crate) use self::value::MAX_SOCKET_PATH;
 pub use self::value::{Given, Lookup};
 use crate::flags::{self, Action, Flag, Flags, Long};
 use crate::said::{Families, Mode, Said};
@@ -194,13 +195,23 @@ pub fn command_line(
     lookup: &dyn Lookup,
     warnings: &mut Vec<String>,
 ) -> Result<Request, Refusal> {
-    let mut said = Said::default();
+    let args: Vec<OsString> = args.into_iter().collect();
+    let vhost_user = asks_for_vhost_user(Options::new(argv0, args.iter().cloned()));
+    let mut said = Said { vhost_user, ..Said::default() };
     let request = options(mode, Options::new(argv0, args), lookup, &mut said);
     warnings.append(&mut said.warnings);
     Ok(match request? {
         Some(request) => request,
         None => Request::Run(Box::new(said)),
     })
+}
+
+/// Whether `--vhost-user` is among the options, wherever it stands: those in front of it are taken for what they
+/// are with it, too.
+fn asks_for_vhost_user(mut options: Options<'_>) -> bool {
+    // What is wrong will be found once more.
+    let mut options = std::iter::from_fn(|| options.next_option().ok().flatten());
+    options.any(|found| found.flag.long == "vhost-user")
 }
 
 /// Fills `said`; returns a request if an option cuts things short.
@@ -210,14 +221,14 @@ fn options(
     lookup: &dyn Lookup,
     said: &mut Said,
 ) -> Result<Option<Request>, Refusal> {
+    let mut unavailable = None;
     while let Some(found) = options.next_option()? {
         let flag = found.flag;
-        if !flag.modes.include(mode) {
-            return Err(Refusal::line(format!(
-                "{} is for {} mode only",
-                found.option,
-                flag.modes.name()
-            )));
+        if !flag.modes.hold(mode, said.vhost_user) {
+            // Callers know these lines: one of them names both hypervisor personalities.
+            let modes =
+                if flag.short == Some('s') { "passt / vhost-user" } else { flag.modes.name() };
+            return Err(Refusal::line(format!("{} is for {modes} mode only", found.option)));
         }
         match flag.action {
             Action::Switch(set) => set(said),
@@ -229,13 +240,12 @@ fn options(
             Action::Version => return Ok(Some(Request::Version)),
             Action::Capabilities => return Ok(Some(Request::Capabilities)),
             Action::Doctor => return Ok(Some(Request::Doctor)),
-            Action::Later => {
-                return Err(Refusal::line(format!(
-                    "{} is not available in this version",
-                    found.option
-                )));
-            }
+            // Options behind it may still cut things short, or be wrong themselves.
+            Action::Later => unavailable = unavailable.or(Some(found.option)),
         }
+    }
+    if let Some(option) = unavailable {
+        return Err(Refusal::line(format!("{option} is not available in this version")));
     }
     arguments(mode, options.rest(), said)?;
     agreement(mode, said)?;
@@ -278,14 +288,14 @@ fn arguments(mode: Mode, rest: Vec<OsString>, said: &mut Said) -> Result<(), Ref
 /// Whether what was said fits together.
 fn agreement(mode: Mode, said: &Said) -> Result<(), Refusal> {
     let refuse = |line: &str| Err(Refusal::line(line));
+    if said.no_splice && said.host_lo_to_ns_lo {
+        return refuse("--host-lo-to-ns-lo is incompatible with --no-splice");
+    }
     if said.no_copy_routes && !said.config_net {
         return refuse("--no-copy-routes needs --config-net");
     }
     if said.no_copy_addrs && !said.config_net {
         return refuse("--no-copy-addrs needs --config-net");
-    }
-    if said.no_splice && said.host_lo_to_ns_lo {
-        return refuse("--host-lo-to-ns-lo is incompatible with --no-splice");
     }
     if said.no_splice && said.splice_only {
         return refuse("--splice-only is incompatible with --no-splice");

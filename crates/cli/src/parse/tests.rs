@@ -1,3 +1,5 @@
+mod table;
+
 use std::io;
 use std::path::Path;
 
@@ -9,12 +11,12 @@ use super::*;
 use crate::flags;
 use crate::said::{Families, User};
 
-/// A system with one interface and two users.
+/// A system with two interfaces and two users.
 struct Fake;
 
 impl Lookup for Fake {
     fn interface_index(&self, name: &str) -> io::Result<u32> {
-        if name == "eth0" { Ok(2) } else { Err(io::Error::from_raw_os_error(19)) }
+        if ["eth0", "eth1"].contains(&name) { Ok(2) } else { Err(io::Error::from_raw_os_error(19)) }
     }
 
     fn read_text(&self, path: &Path) -> io::Result<String> {
@@ -298,7 +300,7 @@ fn mappings() {
 fn users() {
     assert_eq!(pasta("--runas 0:0").runas, Some(User { uid: 0, gid: 0 }));
     assert_eq!(pasta("--runas nobody:users").runas, Some(User { uid: 65534, gid: 100 }));
-    assert_eq!(refused("--runas root"), "Invalid user for --runas: root");
+    assert_eq!(refused("--runas root"), "Invalid --runas option: root");
 }
 
 #[test]
@@ -351,9 +353,9 @@ fn personalities_keep_their_options() {
     assert_eq!(passt(&["--dhcp-dns"]), "--dhcp-dns is for pasta mode only");
     assert_eq!(passt(&["-T", "none"]), "-T is for pasta mode only");
     assert_eq!(passt(&["-f", "extra"]), "Extra non-option argument: extra");
-    assert_eq!(refused("--no-dhcp-dns"), "--no-dhcp-dns is for passt / vhost-user mode only");
+    assert_eq!(refused("--no-dhcp-dns"), "--no-dhcp-dns is for passt mode only");
     assert_eq!(refused("-s x"), "-s is for passt / vhost-user mode only");
-    assert_eq!(refused("-1"), "-1 is for passt / vhost-user mode only");
+    assert_eq!(refused("-1"), "-1 is for passt mode only");
     assert_eq!(refused("--migrate-exit"), "--migrate-exit is for vhost-user mode only");
 }
 

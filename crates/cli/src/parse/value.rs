@@ -17,7 +17,7 @@ const MIN_LOG_SIZE: u64 = 5 * 8192;
 /// Bytes of a path at most, without the final zero (`PATH_MAX`).
 const MAX_PATH: usize = 4095;
 /// Bytes of the path of a UNIX domain socket at most, without the final zero (`sun_path`).
-const MAX_SOCKET_PATH: usize = 107;
+pub(crate) const MAX_SOCKET_PATH: usize = 107;
 /// Bytes of an interface name at most, without the final zero (`IFNAMSIZ`).
 const MAX_INTERFACE: usize = 15;
 /// Bytes of a host name at most (RFC 1035 §2.3.4, in text form).
@@ -197,7 +197,9 @@ impl<'a> Given<'a> {
         let typed: IpAddr =
             unbracketed.unwrap_or(address).parse().map_err(|_| self.refusal(WRONG))?;
         let address = typed.to_canonical();
-        if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
+        let broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
+        if address.is_unspecified() || address.is_multicast() || address.is_loopback() || broadcast
+        {
             return self.refuse(WRONG);
         }
         // Bits of an IPv4 address in IPv6 notation count from its own start.
@@ -227,18 +229,18 @@ impl<'a> Given<'a> {
         Ok(())
     }
 
-    /// A name that DNS could have.
-    pub fn domain_name(&self, wrong: &str) -> Result<String, Refusal> {
-        let name = self.text(wrong)?;
-        if name.is_empty() || name.len() > MAX_NAME {
-            return self.refuse(wrong);
+    /// A name that DNS could have. An empty one stands for none.
+    pub fn domain_name(&self, wrong: &str) -> Result<Option<String>, Refusal> {
+        match self.text(wrong)? {
+            "" => Ok(None),
+            name if name.len() > MAX_NAME => self.refuse(wrong),
+            name => Ok(Some(name.to_owned())),
         }
-        Ok(name.to_owned())
     }
 
     /// A user with a group.
     pub fn user(&self) -> Result<User, Refusal> {
-        const WRONG: &str = "Invalid user for --runas";
+        const WRONG: &str = "Invalid --runas option";
         let text = self.text(WRONG)?;
         // A missing file knows no names.
         let read = |path: &str| self.lookup.read_text(Path::new(path)).unwrap_or_default();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use stack::rule::{Pif, Protocol};
 
 use super::flags::{Action, FLAGS};
-use crate::parse::{Options, Refusal};
+use crate::parse::{MAX_SOCKET_PATH, Options, Refusal};
 
 /// What a command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +90,9 @@ pub(super) fn read(
         }
     }
     match options.rest().as_slice() {
+        [path] if path.is_empty() || path.len() > MAX_SOCKET_PATH => {
+            return Err(Refusal::line(format!("Invalid socket path \"{}\"", shown(path))));
+        }
         [path] => asked.path = PathBuf::from(path),
         [] => return Err(Refusal::usage(format!("{argv0}: missing PATH of the socket"))),
         [_, extra, ..] => {
@@ -175,6 +178,11 @@ mod tests {
             let refusal = request(line).unwrap_err();
             assert_eq!((refusal.line.as_str(), refusal.usage), (wanted, true), "{line}");
         }
+        for path in [String::new(), "x".repeat(108)] {
+            let refusal = read("pesto", [path.clone().into()]).unwrap_err();
+            assert_eq!(refusal, Refusal::line(format!("Invalid socket path \"{path}\"")));
+        }
+        assert_eq!(asked(&"x".repeat(107)).path.as_os_str().len(), 107);
         assert_eq!(request("--version -Z"), Ok(Request::Version));
         assert_eq!(request("-h"), Ok(Request::Help));
         assert!(request("-Z --version").is_err());

@@ -100,8 +100,11 @@ impl Connections {
         }
         if side == Side::Far && !connection.connected {
             if !ready.writable {
-                // Without an error and without room to write it can only have been given up.
-                self.reset(slot);
+                // The kernel looks at one thing after the other: the end of the stream may be seen by a look
+                // that began before the connection was there. Room to write is reported then, too.
+                if ready.hang_up {
+                    self.reset(slot);
+                }
                 return;
             }
             connection.connected = true;

@@ -174,6 +174,32 @@ fn a_closed_half_leaves_the_other_one_open() {
 }
 
 #[test]
+fn an_end_may_be_seen_before_the_connection() {
+    let mut rig = Rig::new();
+    let (mut client, mut server) = rig.pair();
+    server.write_all(b"all").unwrap();
+    server.shutdown(Shutdown::Write).unwrap();
+    let mut events = Events::with_capacity(16);
+    rig.epoll.wait(&mut events, Some(Duration::from_secs(5))).unwrap();
+    for event in events.iter() {
+        let Some(Token::Spliced(slot, side)) = Token::from_cookie(event.cookie) else {
+            panic!("{event:?}");
+        };
+        let ready = readiness(&event);
+        if side == Side::Far {
+            assert!(ready.writable && ready.read_closed && !ready.hang_up, "{ready:?}");
+            let early = Readiness { writable: false, ..ready };
+            rig.connections.on_event(&rig.epoll, slot, side, early);
+        }
+        rig.connections.on_event(&rig.epoll, slot, side, ready);
+    }
+    assert_eq!(rig.until(|| read(&mut client)).unwrap(), b"all");
+    assert_eq!(rig.until(|| read(&mut client)).unwrap(), b"");
+    client.write_all(b"more").unwrap();
+    assert_eq!(rig.until(|| read(&mut server)).unwrap(), b"more");
+}
+
+#[test]
 fn a_reset_is_passed_on_in_both_directions() {
     for from_client in [true, false] {
         let mut rig = Rig::new();

@@ -134,6 +134,23 @@ fn tcp_goes_where_the_address_is_mapped() {
     assert_eq!((rig.host.tcp.len(), rig.stack.stats().frames_dropped), (2, 3));
 }
 
+/// To a socket of the host, `::ffff:127.0.0.1` is `127.0.0.1`.
+#[test]
+fn ipv4_does_not_hide_in_ipv6() {
+    let mut rig = Rig::new(config());
+    let seen = rig.stack.link().v6_seen();
+    for dst in ["::ffff:127.0.0.1", "::ffff:198.51.100.7", "::ffff:0.0.0.0", "::ffff:224.0.0.1"] {
+        rig.frame(&syn("2001:db8:1::1", dst, 80));
+        rig.frame(&udp_frame("[2001:db8:1::1]:4000", &format!("[{dst}]:53"), b"x"));
+        rig.frame(&echo_frame("2001:db8:1::1", dst, 64, (1, 1), b"x"));
+    }
+    rig.frame(&syn("::ffff:192.0.2.1", "2001:db8::9", 80));
+    rig.frame(&udp_frame("[::ffff:192.0.2.1]:4000", "[2001:db8::9]:53", b"x"));
+    assert!(rig.host.tcp.is_empty() && rig.host.udp.is_empty() && rig.host.ping.is_empty());
+    assert_eq!(rig.stack.stats().frames_dropped, 14);
+    assert_eq!(rig.stack.link().v6_seen(), seen, "nor is the guest there");
+}
+
 #[test]
 fn switches() {
     let mut off = config();

@@ -69,8 +69,11 @@ impl<S: TcpSocket> Connection<S> {
     pub(super) fn release(&mut self, shared: &mut Shared, timers: &mut TimerWheel) {
         self.armed.cancel(timers, self.id);
         self.spill.release(&mut shared.pool);
-        if matches!(self.state, State::Connecting | State::SynSent) {
-            shared.half_open = shared.half_open.saturating_sub(1);
-        }
+        let half_open = match self.state {
+            State::Connecting => &mut shared.connecting,
+            State::SynSent => &mut shared.accepted,
+            State::SynAckSent | State::Established | State::Failed => return,
+        };
+        *half_open = half_open.saturating_sub(1);
     }
 }

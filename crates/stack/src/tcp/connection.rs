@@ -68,7 +68,10 @@ pub(super) struct Shared {
     /// Resets of established connections for which there was no room on the link: no more than there were
     /// connections when it became full.
     pub(super) resets: Vec<(FlowKey, Outgoing)>,
-    pub(super) half_open: usize,
+    /// Connections that the host has not opened yet, and those that the guest has not: counted apart, so that
+    /// whoever connects to a silent port of the guest does not keep it from connecting, nor the other way round.
+    pub(super) connecting: usize,
+    pub(super) accepted: usize,
     pub(super) settings: super::Settings,
     /// Challenge ACKs sent in the current second (RFC 5961 7).
     pub(super) challenges: (u64, u32),
@@ -140,6 +143,9 @@ pub(super) struct Connection<S> {
     /// Round-trip time to the remote: pace of ACK and window checks.
     pub(super) host_rtt: Duration,
     pub(super) host_min_rtt: Duration,
+    /// The smoothed round-trip time that the guest has come to by our acknowledgements. Zero after a handshake
+    /// that the guest had with us alone.
+    pub(super) guest_rtt: Duration,
     /// Since when the remote's acknowledgement has not come further.
     pub(super) unacked_since: Option<Instant>,
     pub(super) spill: Spill,
@@ -270,6 +276,7 @@ impl<S> Connection<S> {
             ack_on_accept: true,
             host_rtt: Duration::ZERO,
             host_min_rtt: Duration::ZERO,
+            guest_rtt: Duration::ZERO,
             unacked_since: None,
             spill: Spill::default(),
             recent_later: Seq(0),

@@ -21,8 +21,8 @@ use crate::icmp;
 use crate::io::{Guest, Host, IcmpOrigin, Readiness, SocketError, TcpSocket};
 use crate::time::Instant;
 
-/// connect() calls under way, and accepted connections that the guest has not answered, at once; SYNs beyond
-/// wait for the guest to repeat them.
+/// connect() calls under way at once, SYNs beyond wait for the guest to repeat them; and accepted connections
+/// that the guest has not answered.
 const MAX_HALF_OPEN: usize = 4096;
 /// How often a SYN-ACK is sent again.
 const SYN_ACK_RETRIES: u8 = 6;
@@ -52,7 +52,7 @@ impl<S: TcpSocket> Connections<S> {
             cx.stats.frames_dropped += 1;
             return;
         }
-        if self.shared.half_open >= MAX_HALF_OPEN {
+        if self.shared.connecting >= MAX_HALF_OPEN {
             cx.stats.flows_refused += 1;
             return;
         }
@@ -70,7 +70,7 @@ impl<S: TcpSocket> Connections<S> {
             Some(Ok(id)) => {
                 log::debug!("TCP {key:?}: connecting to {}", target.to);
                 cx.stats.tcp_opened += 1;
-                self.shared.half_open += 1;
+                self.shared.connecting += 1;
                 if let Some(connection) = self.table.get_mut(id) {
                     connection.limit_mss(cx.guest.limits().mtu);
                     connection.flow_label = flow_label;
@@ -101,7 +101,7 @@ impl<S: TcpSocket> Connections<S> {
         key: FlowKey,
         make: impl FnOnce(&mut H, FlowId) -> io::Result<S>,
     ) -> bool {
-        if self.shared.half_open >= MAX_HALF_OPEN {
+        if self.shared.accepted >= MAX_HALF_OPEN {
             cx.stats.flows_refused += 1;
             return false;
         }
@@ -117,7 +117,7 @@ impl<S: TcpSocket> Connections<S> {
         };
         log::debug!("TCP {key:?}: accepted");
         cx.stats.tcp_opened += 1;
-        self.shared.half_open += 1;
+        self.shared.accepted += 1;
         if let Some(connection) = self.table.get_mut(id) {
             connection.limit_mss(cx.guest.limits().mtu);
             connection.rcv_shift = OUR_SHIFT;
@@ -198,12 +198,14 @@ impl<S: TcpSocket> Connection<S> {
         self.drained &= !(ready.readable || ready.read_closed);
         self.urgent |= ready.urgent;
         if self.state == State::Connecting && ready.writable {
-            shared.half_open = shared.half_open.saturating_sub(1);
+            shared.connecting = shared.connecting.saturating_sub(1);
             self.state = State::SynAckSent;
             let info = self.sock.info();
             self.acked_base = info.bytes_acked.unwrap_or(0);
             self.refresh_room(shared);
             self.take_info(&info);
+            // Its SYN is answered when the remote has answered ours.
+            self.guest_rtt = self.host_rtt;
             self.send_handshake(cx, shared);
             self.wait = Some((Wait::Handshake, cx.now + Duration::from_secs(1)));
         }
@@ -229,7 +231,7 @@ impl<S: TcpSocket> Connection<S> {
         };
         log::debug!("TCP {:?}: unreachable, {origin:?}", self.key);
         report(cx, &self.key, self.irs, &origin);
-        shared.half_open = shared.half_open.saturating_sub(1);
+        shared.connecting = shared.connecting.saturating_sub(1);
         self.state = State::Failed;
         self.wait = Some((Wait::Handshake, cx.now + FAILED_LINGER));
         Verdict::Keep
@@ -361,7 +363,7 @@ impl<S: TcpSocket> Connection<S> {
         if !segment.has(TcpFlags::SYN) {
             return Verdict::Keep;
         }
-        shared.half_open = shared.half_open.saturating_sub(1);
+        shared.accepted = shared.accepted.saturating_sub(1);
         self.take_syn(segment);
         self.limit_mss(cx.guest.limits().mtu);
         let info = self.sock.info();

@@ -14,8 +14,13 @@ pub(super) const QUOTA: u32 = 256 << 10;
 /// What is offered to a connection without a reservation: little, but never nothing, so that the guest
 /// runs into the socket's limit and the kernel wakes us when it has room again.
 pub(super) const MIN_QUOTA: u32 = 4 << 10;
-/// Out-of-order bytes kept per connection.
+/// Out-of-order bytes kept per connection, and pieces of them: twice as many as there are of the smallest
+/// segments that anybody sends in earnest. Each is looked at for each segment behind a gap.
 const REORDER_LIMIT: usize = 1 << 20;
+const REORDER_PIECES: usize = 4096;
+/// Out-of-order bytes of all connections together, with what each piece takes besides.
+const REORDER_POOL: usize = 64 << 20;
+const PIECE: usize = 64;
 /// Reservations of all connections together.
 const POOL_LIMIT: usize = 256 << 20;
 /// Emptied buffers kept for the next connection in need.
@@ -28,6 +33,8 @@ const SPARE_CAPACITY: usize = 4 * QUOTA as usize;
 pub(super) struct SpillPool {
     reserved: usize,
     spare: Vec<VecDeque<u8>>,
+    /// What is kept behind gaps.
+    held: usize,
 }
 
 impl SpillPool {
@@ -109,18 +116,22 @@ impl Spill {
 
     /// Keeps bytes that stand behind a gap, as far as the limit allows; what is not kept is not reported
     /// as held either.
-    pub(super) fn keep_later(&mut self, mut seq: Seq, mut bytes: &[u8]) {
+    pub(super) fn keep_later(&mut self, mut seq: Seq, mut bytes: &[u8], pool: &mut SpillPool) {
         let mut at = 0;
-        while !bytes.is_empty() && self.later_bytes < REORDER_LIMIT {
+        while !bytes.is_empty()
+            && self.later_bytes < REORDER_LIMIT
+            && self.later.len() < REORDER_PIECES
+            && pool.held < REORDER_POOL
+        {
             let Some((start, held)) = self.later.get(at) else {
-                return self.insert_later(at, seq, bytes);
+                return self.insert_later(at, seq, bytes, pool);
             };
             let end = *start + len32(held);
             if seq.before(*start) {
                 let gap = start.since(seq) as usize;
                 let (fresh, rest) = bytes.split_at(gap.min(bytes.len()));
                 let next = *start;
-                self.insert_later(at, seq, fresh);
+                self.insert_later(at, seq, fresh, pool);
                 bytes = rest;
                 seq = next;
                 at += 1;
@@ -133,22 +144,24 @@ impl Spill {
         }
     }
 
-    fn insert_later(&mut self, at: usize, seq: Seq, bytes: &[u8]) {
+    fn insert_later(&mut self, at: usize, seq: Seq, bytes: &[u8], pool: &mut SpillPool) {
         let room = REORDER_LIMIT - self.later_bytes.min(REORDER_LIMIT);
         let bytes = bytes.get(..room).unwrap_or(bytes);
         if !bytes.is_empty() {
             self.later_bytes += bytes.len();
+            pool.held += bytes.len() + PIECE;
             self.later.insert(at, (seq, bytes.to_vec()));
         }
     }
 
     /// The next piece that starts at or before `next`, now that the gap is closed up to there.
-    pub(super) fn take_ready(&mut self, next: Seq) -> Option<(Seq, Vec<u8>)> {
+    pub(super) fn take_ready(&mut self, next: Seq, pool: &mut SpillPool) -> Option<(Seq, Vec<u8>)> {
         if self.later.front()?.0.after(next) {
             return None;
         }
         let (seq, bytes) = self.later.pop_front()?;
         self.later_bytes -= bytes.len();
+        pool.held = pool.held.saturating_sub(bytes.len() + PIECE);
         Some((seq, bytes))
     }
 
@@ -190,6 +203,8 @@ impl Spill {
     /// Gives everything back: the connection is over.
     pub(super) fn release(&mut self, pool: &mut SpillPool) {
         pool.give_back(std::mem::take(&mut self.queue));
+        let held = self.later_bytes + PIECE * self.later.len();
+        pool.held = pool.held.saturating_sub(held);
         self.later = VecDeque::new();
         self.later_bytes = 0;
         if std::mem::take(&mut self.reserved) {
@@ -223,10 +238,11 @@ mod tests {
 
     #[test]
     fn pieces_behind_a_gap_fill_in_without_overlap() {
+        let mut pool = SpillPool::default();
         let mut spill = Spill::default();
-        spill.keep_later(Seq(30), b"DDDDDDDDDD");
-        spill.keep_later(Seq(10), b"BBBBBBBBBB");
-        spill.keep_later(Seq(5), b"aaaaabbbbbbbbbbcccccccccceeeeeeeeee");
+        spill.keep_later(Seq(30), b"DDDDDDDDDD", &mut pool);
+        spill.keep_later(Seq(10), b"BBBBBBBBBB", &mut pool);
+        spill.keep_later(Seq(5), b"aaaaabbbbbbbbbbcccccccccceeeeeeeeee", &mut pool);
         let mut blocks = Vec::new();
         spill.sack_blocks(Seq(30), |l, r| {
             blocks.push((l.0, r.0));
@@ -235,20 +251,21 @@ mod tests {
         assert_eq!(blocks, [(5, 40)]);
         let mut text = Vec::new();
         let mut next = Seq(5);
-        while let Some((seq, bytes)) = spill.take_ready(next) {
+        while let Some((seq, bytes)) = spill.take_ready(next, &mut pool) {
             assert_eq!(seq, next);
             next += len32(&bytes);
             text.extend(bytes);
         }
         assert_eq!(text, b"aaaaaBBBBBBBBBBccccccccccDDDDDDDDDD");
-        assert_eq!(spill.later_bytes, 0);
+        assert_eq!((spill.later_bytes, pool.held), (0, 0));
     }
 
     #[test]
     fn most_recent_block_is_reported_first() {
+        let mut pool = SpillPool::default();
         let mut spill = Spill::default();
-        spill.keep_later(Seq(10), b"x");
-        spill.keep_later(Seq(20), b"y");
+        spill.keep_later(Seq(10), b"x", &mut pool);
+        spill.keep_later(Seq(20), b"y", &mut pool);
         let mut blocks = Vec::new();
         spill.sack_blocks(Seq(20), |l, r| {
             blocks.push((l.0, r.0));
@@ -259,16 +276,45 @@ mod tests {
 
     #[test]
     fn what_exceeds_the_limit_is_not_held() {
+        let mut pool = SpillPool::default();
         let mut spill = Spill::default();
         let big = vec![0; REORDER_LIMIT];
-        spill.keep_later(Seq(10), &big);
-        spill.keep_later(Seq(10) + len32(&big), b"more");
+        spill.keep_later(Seq(10), &big, &mut pool);
+        spill.keep_later(Seq(10) + len32(&big), b"more", &mut pool);
         let mut end = Seq(0);
         spill.sack_blocks(Seq(10), |_, r| {
             end = r;
             true
         });
         assert_eq!(end, Seq(10) + len32(&big));
+    }
+
+    /// A guest that leaves a gap behind each byte would have us keep, and look through, very many pieces.
+    #[test]
+    fn pieces_are_bounded() {
+        let mut pool = SpillPool::default();
+        let mut spill = Spill::default();
+        for n in 0..3 * u32::try_from(REORDER_PIECES).unwrap() {
+            spill.keep_later(Seq(10 + 2 * n), b"x", &mut pool);
+        }
+        assert_eq!(spill.later.len(), REORDER_PIECES);
+        spill.release(&mut pool);
+        assert_eq!(pool.held, 0);
+    }
+
+    #[test]
+    fn what_is_held_is_bounded_for_all_together() {
+        let mut pool = SpillPool::default();
+        let mut spills: Vec<Spill> = (0..80).map(|_| Spill::default()).collect();
+        let big = vec![0; REORDER_LIMIT];
+        for spill in &mut spills {
+            spill.keep_later(Seq(10), &big, &mut pool);
+        }
+        assert!(!spills.last().unwrap().has_gap() && pool.held < REORDER_POOL + 2 * REORDER_LIMIT);
+        spills[0].release(&mut pool);
+        spills[1].release(&mut pool);
+        spills.last_mut().unwrap().keep_later(Seq(10), b"x", &mut pool);
+        assert!(spills.last().unwrap().has_gap(), "there is room again");
     }
 
     #[test]

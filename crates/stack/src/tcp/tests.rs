@@ -14,6 +14,7 @@ mod full_link;
 
 const GUEST: &str = "192.0.2.1";
 const PEER: &str = "198.51.100.7";
+const PEER_IP: [u8; 4] = [198, 51, 100, 7];
 const IRS: u32 = 0xffff_fff0;
 
 const WRITABLE: Readiness = Readiness {
@@ -428,4 +429,41 @@ fn a_silent_guest_is_asked() {
     assert_eq!((ask.flags.as_str(), ask.seq, ask.payload.len()), ("A", next - 1, 0));
     rig.pass(Duration::from_secs(7300));
     assert!(socket.borrow().closed, "it never answered, and the remote is silent, too");
+}
+
+/// Whoever connects to a port at which the guest answers nothing must not keep the guest from connecting,
+/// nor the other way round.
+#[test]
+fn half_open_connections_of_one_side_leave_the_other_alone() {
+    const MANY: u16 = 5000;
+    let from_guest = |rig: &mut Rig, port: u16| {
+        let mut frame = frame(&syn(&[]));
+        frame[34..36].copy_from_slice(&port.to_be_bytes());
+        rig.frame(&frame);
+    };
+    let from_host = |rig: &mut Rig, port: u16| {
+        let ends = (format!("{GUEST}:22").parse().unwrap(), (PEER_IP, port).into());
+        rig.try_connected(ends)
+    };
+    let mut rig = Rig::new(config());
+    let taken = (1..=MANY).filter(|port| from_host(&mut rig, *port)).count();
+    assert!(taken < usize::from(MANY), "they are bounded");
+    let before = rig.host.tcp.len();
+    from_guest(&mut rig, 1000);
+    assert_eq!(rig.host.tcp.len(), before + 1, "the guest connects");
+
+    let mut rig = Rig::new(config());
+    (1..=MANY).for_each(|port| from_guest(&mut rig, port));
+    assert!(rig.host.tcp.len() < usize::from(MANY), "they are bounded");
+    assert!(from_host(&mut rig, 1000), "the guest is connected to");
+
+    // Each counts until it is over, once.
+    let socket = rig.host.tcp_sockets[0].clone();
+    let refused = rig.host.tcp.len();
+    from_guest(&mut rig, MANY + 1);
+    assert_eq!(rig.host.tcp.len(), refused);
+    rig.tcp_ready(&socket, WRITABLE);
+    from_guest(&mut rig, MANY + 1);
+    from_guest(&mut rig, MANY + 2);
+    assert_eq!(rig.host.tcp.len(), refused + 1);
 }

@@ -28,13 +28,13 @@ impl<S: TcpSocket> Connection<S> {
         }
         if seq.after(self.rcv_nxt) {
             self.recent_later = seq;
-            self.spill.keep_later(seq, fresh);
+            self.spill.keep_later(seq, fresh, &mut shared.pool);
             // Each segment behind a gap is answered at once, so that the guest counts duplicates.
             self.send_ack(cx);
             return Ok(());
         }
         self.take_in_order(cx, shared, fresh)?;
-        while let Some((seq, bytes)) = self.spill.take_ready(self.rcv_nxt) {
+        while let Some((seq, bytes)) = self.spill.take_ready(self.rcv_nxt, &mut shared.pool) {
             let old = self.rcv_nxt.since(seq) as usize;
             if let Some(fresh) = bytes.get(old..) {
                 self.take_in_order(cx, shared, fresh)?;

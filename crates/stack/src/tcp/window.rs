@@ -20,9 +20,9 @@ const ROOM_INTERVAL: u32 = 64 << 10;
 const DIALOGUE: u8 = 4;
 /// How long the ACK waits for an answer to carry it.
 const ANSWER_WAIT: Duration = Duration::from_millis(1);
-/// How much later than the shortest round trip the remote's acknowledgement may come before the guest gets
-/// one anyway: a queue on the path must not run into the guest's retransmission timeout, which is at least
-/// 200 ms above the round trips it has seen.
+/// How much later than the round trips that the guest has seen the remote's acknowledgement may come before
+/// the guest gets one anyway: neither a queue on the path nor a remote that is far away may run into the
+/// guest's retransmission timeout, which is at least 200 ms above those.
 const ACK_PATIENCE: Duration = Duration::from_millis(100);
 /// Bounds of the pace at which ACK and window are looked at again.
 const MIN_CHECK: Duration = Duration::from_millis(1);
@@ -111,7 +111,12 @@ impl<S: TcpSocket> Connection<S> {
 
     /// How long the guest may wait for the remote's acknowledgement.
     fn patience(&self) -> Duration {
-        self.host_min_rtt + ACK_PATIENCE
+        self.host_min_rtt.min(self.guest_rtt) + ACK_PATIENCE
+    }
+
+    /// The guest gets an acknowledgement of what it sent so long ago, and learns from that as RFC 6298 2.3 says.
+    fn note_guest_rtt(&mut self, sample: Duration) {
+        self.guest_rtt = self.guest_rtt - self.guest_rtt / 8 + sample / 8;
     }
 
     /// In a dialogue of small messages the answer will carry the ACK: one frame less for both. Any other
@@ -151,10 +156,12 @@ impl<S: TcpSocket> Connection<S> {
                 let remote = self.irs + 1 + u32::try_from(acked & 0xffff_ffff).unwrap_or(0);
                 let target = remote.min(self.rcv_nxt).max(self.rcv_acked);
                 if target != self.rcv_acked {
+                    self.note_guest_rtt(now.since(since));
                     self.unacked_since = (target != self.rcv_nxt).then_some(now);
                 }
                 return target;
             }
+            self.note_guest_rtt(now.since(since));
         }
         self.unacked_since = None;
         self.rcv_nxt

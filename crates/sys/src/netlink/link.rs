@@ -55,6 +55,10 @@ impl Netlink {
     /// # Errors
     /// Whatever the kernel answers except `ENODEV`.
     pub fn link_named(&mut self, name: &str) -> io::Result<Option<Link>> {
+        // Names that no link can have are out of the kernel's range instead.
+        if name.is_empty() || name.len() >= libc::IFNAMSIZ {
+            return Ok(None);
+        }
         self.link(LinkMessage::default(), Some(name))
     }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, Parseable};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, Parseable};
 use netlink_packet_route::route::{
     RouteAttribute, RouteHeader, RouteMessage, RouteMessageBuffer, RouteProtocol, RouteScope,
     RouteType,
@@ -155,6 +155,34 @@ impl Netlink {
             }
         })?;
         Ok(found)
+    }
+
+    /// Whether packets to `address` stay in this namespace, because it is one of its own (`RTN_LOCAL`).
+    ///
+    /// # Errors
+    /// Whatever the kernel answers; without a route that leads there, `false`.
+    pub fn is_local(&mut self, address: IpAddr) -> io::Result<bool> {
+        let (family, prefix_len) = match address {
+            IpAddr::V4(_) => (Family::V4, 32),
+            IpAddr::V6(_) => (Family::V6, 128),
+        };
+        let mut request = RouteMessage::default();
+        request.header.address_family = family.to_kernel();
+        request.header.destination_prefix_length = prefix_len;
+        request.attributes = vec![RouteAttribute::Destination(address.into())];
+        let mut local = false;
+        let asked =
+            self.exchange(libc::RTM_GETROUTE, NLM_F_ACK, &emit(&request), &mut |kind, body| {
+                let header = RouteMessageBuffer::new_checked(&body)
+                    .and_then(|buffer| RouteHeader::parse(&buffer));
+                local |= kind == libc::RTM_NEWROUTE
+                    && header.is_ok_and(|header| header.kind == RouteType::Local);
+            });
+        match asked {
+            Err(error) if error.kind() == io::ErrorKind::NetworkUnreachable => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::HostUnreachable => Ok(false),
+            other => other.map(|_| local),
+        }
     }
 
     /// Adds a route to the main table, protocol `boot`.

@@ -1,5 +1,6 @@
 use std::net::IpAddr;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use super::*;
 
@@ -46,7 +47,9 @@ fn an_empty_namespace_has_lo_and_no_routes() {
         let lo = netlink.link_named("lo").unwrap().unwrap();
         assert_eq!((lo.index, lo.up, lo.name.as_str()), (1, false, "lo"));
         assert_eq!(netlink.link_indexed(1).unwrap(), Some(lo));
-        assert_eq!(netlink.link_named("nosuch").unwrap(), None);
+        for none in ["nosuch", "", "sixteen-letters-", &"x".repeat(300)] {
+            assert_eq!(netlink.link_named(none).unwrap(), None);
+        }
         assert_eq!(netlink.link_indexed(77).unwrap(), None);
         for family in [Family::V4, Family::V6] {
             assert_eq!(netlink.routes(family, None).unwrap(), []);
@@ -127,6 +130,26 @@ fn addresses_are_added_and_copied_without_dad() {
         assert!(v4[0].no_prefix_route && v4[0].global && !v4[0].deprecated);
         let v6 = netlink.addresses(Family::V6, b).unwrap();
         assert!(v6.iter().any(|address| address.link_scope && !address.global));
+    });
+}
+
+#[test]
+fn own_addresses_are_local() {
+    in_namespace(&PAIR, |netlink| {
+        let index = netlink.link_named("va").unwrap().unwrap().index;
+        assert!(netlink.is_local(addr("192.0.2.2")).unwrap());
+        for other in ["192.0.2.3", "198.51.100.1", "2001:db8::2"] {
+            assert!(!netlink.is_local(addr(other)).unwrap(), "{other}");
+        }
+        let new = NewAddress { index, addr: addr("2001:db8::2"), prefix_len: 64 };
+        netlink.add_address(&new).unwrap();
+        // The kernel takes its time.
+        let end = Instant::now() + Duration::from_secs(10);
+        while !netlink.is_local(new.addr).unwrap() {
+            assert!(Instant::now() < end, "the address is never in use");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(!netlink.is_local(addr("2001:db8::3")).unwrap(), "on the link");
     });
 }
 
