@@ -1,5 +1,7 @@
 //! A guest's link and a host made of vectors, for the tests of this crate.
 
+mod frames;
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
@@ -8,7 +10,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etherparse::{PacketBuilder, PacketBuilderStep};
 use wire::ethernet::MacAddr;
 
 use crate::config::{Config, Ipv4Config, Ipv6Config, Services};
@@ -19,6 +20,10 @@ use crate::io::{
 };
 use crate::time::Instant;
 use crate::{Io, Settings, Stack};
+
+pub(crate) use self::frames::{
+    echo_frame, from_guest, udp_frame, udp_frame_ttl, unreachable_frame,
+};
 
 pub(crate) const OUR_MAC: MacAddr = MacAddr([0x9a, 0x55, 0x9a, 0x55, 0x9a, 0x55]);
 pub(crate) const GUEST_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
@@ -536,65 +541,6 @@ impl Rig {
         assert_eq!(self.host.ping.len(), 1);
         self.host.ping[0].clone()
     }
-}
-
-/// Ethernet and IP headers from the guest, made by etherparse.
-pub(crate) fn from_guest(
-    src: &str,
-    dst: &str,
-    ttl: u8,
-) -> PacketBuilderStep<etherparse::IpHeaders> {
-    let ethernet = PacketBuilder::ethernet2(GUEST_MAC.0, OUR_MAC.0);
-    match (src.parse().unwrap(), dst.parse().unwrap()) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => ethernet.ipv4(src.octets(), dst.octets(), ttl),
-        (IpAddr::V6(src), IpAddr::V6(dst)) => ethernet.ipv6(src.octets(), dst.octets(), ttl),
-        _ => panic!("two families"),
-    }
-}
-
-/// A UDP frame from the guest.
-pub(crate) fn udp_frame(src: &str, dst: &str, payload: &[u8]) -> Vec<u8> {
-    udp_frame_ttl(src, dst, 64, payload)
-}
-
-pub(crate) fn udp_frame_ttl(src: &str, dst: &str, ttl: u8, payload: &[u8]) -> Vec<u8> {
-    let (src, dst): (SocketAddr, SocketAddr) = (src.parse().unwrap(), dst.parse().unwrap());
-    let builder =
-        from_guest(&src.ip().to_string(), &dst.ip().to_string(), ttl).udp(src.port(), dst.port());
-    let mut out = Vec::new();
-    builder.write(&mut out, payload).unwrap();
-    out
-}
-
-/// An echo request from the guest.
-pub(crate) fn echo_frame(
-    src: &str,
-    dst: &str,
-    ttl: u8,
-    (id, seq): (u16, u16),
-    data: &[u8],
-) -> Vec<u8> {
-    let mut out = Vec::new();
-    let ip = from_guest(src, dst, ttl);
-    if src.contains(':') {
-        ip.icmpv6_echo_request(id, seq).write(&mut out, data).unwrap();
-    } else {
-        ip.icmpv4_echo_request(id, seq).write(&mut out, data).unwrap();
-    }
-    out
-}
-
-/// The guest's "destination unreachable" about a packet it got: `quoted` is its IP header and what
-/// followed, `src` and `dst` are those of the error.
-pub(crate) fn unreachable_frame(src: &str, dst: &str, code: u8, quoted: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let ip = from_guest(src, dst, 64);
-    if src.contains(':') {
-        ip.icmpv6_raw(1, code, [0; 4]).write(&mut out, quoted).unwrap();
-    } else {
-        ip.icmpv4_raw(3, code, [0; 4]).write(&mut out, quoted).unwrap();
-    }
-    out
 }
 
 /// An ICMP error of the host's network.
