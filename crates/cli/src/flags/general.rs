@@ -206,7 +206,7 @@ pub(super) const FLAGS: &[Flag] = &[
         aliases: &["socket-path"],
         short: Some('s'),
         metavar: Some("PATH"),
-        modes: Modes::PASST,
+        modes: Modes { name: "passt / vhost-user", ..Modes::PASST },
         group: Group::Hypervisor,
         help: "Wait for the hypervisor on this socket",
         man: "A UNIX domain stream socket is made at PATH and left in place at the end; one that nobody \

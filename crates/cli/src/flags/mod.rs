@@ -25,17 +25,19 @@ pub struct Modes {
     pub vhost: bool,
     /// A network namespace is connected by a tap device.
     pub pasta: bool,
+    /// All of them in words, for `X is for … mode only`.
+    pub name: &'static str,
 }
 
 impl Modes {
     /// Every personality.
-    pub const ALL: Self = Self { passt: true, vhost: true, pasta: true };
+    pub const ALL: Self = Self { passt: true, vhost: true, pasta: true, name: "every" };
     /// Only the namespace personality.
-    pub const PASTA: Self = Self { passt: false, vhost: false, pasta: true };
-    /// Both hypervisor personalities.
-    pub const PASST: Self = Self { passt: true, vhost: true, pasta: false };
+    pub const PASTA: Self = Self { passt: false, vhost: false, pasta: true, name: "pasta" };
+    /// Both hypervisor personalities, under the name of the first.
+    pub const PASST: Self = Self { passt: true, vhost: true, pasta: false, name: "passt" };
     /// Only the vhost-user personality.
-    pub const VHOST: Self = Self { passt: false, vhost: true, pasta: false };
+    pub const VHOST: Self = Self { passt: false, vhost: true, pasta: false, name: "vhost-user" };
 
     /// Whether the flag is accepted from who is started as `mode`, with or without `--vhost-user`, which makes
     /// the same of both.
@@ -55,16 +57,6 @@ impl Modes {
         match mode {
             Mode::Passt => self.passt || self.vhost,
             Mode::Pasta => self.pasta,
-        }
-    }
-
-    /// The personalities in words, for `X is for … mode only`. That of `passt` covers both again.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match (self.passt, self.vhost, self.pasta) {
-            (true, _, false) => "passt",
-            (false, true, false) => "vhost-user",
-            _ => "pasta",
         }
     }
 }

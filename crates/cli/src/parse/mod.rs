@@ -13,7 +13,6 @@ mod value;
 use std::ffi::{OsStr, OsString};
 
 pub(crate) use self::user::nobody;
-pub(crate) use self::value::MAX_SOCKET_PATH;
 pub use self::value::{Given, Lookup};
 use crate::flags::{self, Action, Flag, Flags, Long};
 use crate::said::{Families, Mode, Said};
@@ -225,9 +224,7 @@ fn options(
     while let Some(found) = options.next_option()? {
         let flag = found.flag;
         if !flag.modes.hold(mode, said.vhost_user) {
-            // Callers know these lines: one of them names both hypervisor personalities.
-            let modes =
-                if flag.short == Some('s') { "passt / vhost-user" } else { flag.modes.name() };
+            let modes = flag.modes.name;
             return Err(Refusal::line(format!("{} is for {modes} mode only", found.option)));
         }
         match flag.action {

@@ -16,8 +16,6 @@ const MAX_MTU: u16 = 65_521;
 const MIN_LOG_SIZE: u64 = 5 * 8192;
 /// Bytes of a path at most, without the final zero (`PATH_MAX`).
 const MAX_PATH: usize = 4095;
-/// Bytes of the path of a UNIX domain socket at most, without the final zero (`sun_path`).
-pub(crate) const MAX_SOCKET_PATH: usize = 107;
 /// Bytes of an interface name at most, without the final zero (`IFNAMSIZ`).
 const MAX_INTERFACE: usize = 15;
 /// Bytes of a host name at most (RFC 1035 §2.3.4, in text form).
@@ -131,7 +129,7 @@ impl<'a> Given<'a> {
 
     /// A path that fits into the address of a UNIX domain socket.
     pub fn socket_path(&self, wrong: &str) -> Result<PathBuf, Refusal> {
-        if self.value.is_empty() || self.value.len() > MAX_SOCKET_PATH {
+        if self.value.is_empty() || self.value.len() > sys::unix::LONGEST {
             return self.refuse(wrong);
         }
         Ok(PathBuf::from(self.value))

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use stack::rule::{Pif, Protocol};
 
 use super::flags::{Action, FLAGS};
-use crate::parse::{MAX_SOCKET_PATH, Options, Refusal};
+use crate::parse::{Options, Refusal};
 
 /// What a command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +90,7 @@ pub(super) fn read(
         }
     }
     match options.rest().as_slice() {
-        [path] if path.is_empty() || path.len() > MAX_SOCKET_PATH => {
+        [path] if path.is_empty() || path.len() > sys::unix::LONGEST => {
             return Err(Refusal::line(format!("Invalid socket path \"{}\"", shown(path))));
         }
         [path] => asked.path = PathBuf::from(path),
